@@ -1,0 +1,116 @@
+"""Files that hold weights: atomic, verified, and never executed.
+
+*Weights* (.safetensors) are a finished network: tensors, the network's name and options,
+and a SHA-256 over the tensors. A *checkpoint* (.pt) is training in progress; the one
+before it is kept, and taken when the newer one is damaged.
+"""
+
+import io
+import json
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from helpers import nets
+from helpers.files import InputError, sha256, write_atomic
+
+MAGIC = b"deepcolor checkpoint 1\n"
+
+
+def save_weights(path: Path, net: torch.nn.Module, network: str, options: dict) -> None:
+    """Write a network so that `load_weights` can rebuild it: nets.build(network, **options)."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    metadata = {
+        "network": network,
+        "options": json.dumps(options),
+        "sha256": _digest(tensors),
+    }
+    write_atomic(path, save(tensors, metadata))
+
+
+def load_weights(path: Path) -> tuple[torch.nn.Module, dict]:
+    """Rebuild a saved network: (net in evaluation mode on the CPU, its metadata).
+
+    Raises InputError when the file is missing, is no weights file (a page of HTML, a Git
+    LFS pointer, a pickle), is cut or changed, or belongs to a network of another shape.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file; train first or check the name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: not a complete weights file ({error}); copy or train it again"
+        ) from error
+    if "network" not in metadata:
+        raise InputError(
+            f"{path}: weights of another program; use a file of this course"
+        )
+    if metadata.get("sha256") != _digest(tensors):
+        raise InputError(f"{path}: damaged (checksum differs); copy or train it again")
+    try:
+        net = nets.build(metadata["network"], **json.loads(metadata["options"]))
+        net.load_state_dict(tensors)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: does not fit network {metadata['network']!r} of this version; "
+            "train it again"
+        ) from error
+    return net.eval(), metadata
+
+
+def save_checkpoint(path: Path, content: dict) -> None:
+    """Write training in progress (tensors and plain values); keep the last one as well."""
+    path = Path(path)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getvalue()
+    if path.exists():
+        os.replace(path, previous(path))
+    write_atomic(path, MAGIC + sha256(data).encode() + b"\n" + data)
+
+
+def load_checkpoint(path: Path) -> dict | None:
+    """The newest whole checkpoint, or None when there is none.
+
+    A damaged file is named in a warning and the one before it is taken; raises
+    InputError when both are damaged.
+    """
+    path = Path(path)
+    damaged = []
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            continue
+        magic, _, rest = candidate.read_bytes().partition(b"\n")
+        digest, _, data = rest.partition(b"\n")
+        if magic + b"\n" == MAGIC and digest.decode("ascii", "replace") == sha256(data):
+            if damaged:
+                warnings.warn(
+                    f"{path}: damaged, going on from {candidate}", stacklevel=2
+                )
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        damaged.append(candidate)
+    if damaged:
+        raise InputError(f"{path}: damaged; remove it to train from the start")
+    return None
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before this one lies."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    parts = []
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()]
+        parts += [tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
+    return sha256(*parts)

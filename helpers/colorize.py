@@ -1,0 +1,60 @@
+"""Colour for one photograph of any size, with a trained network."""
+
+import cv2
+import numpy as np
+import torch
+
+from helpers.lab import bgr_to_lab, lab_to_bgr
+from helpers.nets import Colorizer, Regressor
+
+NETWORK_SIZE = 128  # pixels of the shorter side that the networks have learned
+
+
+def colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
+    """Colour one photograph.
+
+    image_bgr  (H, W, 3) uint8, any size and aspect, grey or colour; its own colour is
+               not looked at
+    returns    (H, W, 3) uint8 BGR: the predicted ab, enlarged to H x W, joined in float
+               with the original L*
+
+    The network is used in evaluation mode and left as it was.
+    """
+    height, width = image_bgr.shape[:2]
+    L = bgr_to_lab(image_bgr)[:, :, :1]
+    step = 2**net.num_down
+    scale = NETWORK_SIZE / min(height, width)
+    small = [max(step, round(n * scale / step) * step) for n in (width, height)]
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small_L = cv2.resize(L, small, interpolation=how)
+    ab = _predict(net, small_L)[0].permute(1, 2, 0).numpy()  # (h, w, 2)
+    ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_LINEAR)
+    return lab_to_bgr(np.concatenate([L, ab], axis=2))
+
+
+def predict_mean_chrominance(
+    net: Regressor, image_bgr: np.ndarray
+) -> tuple[float, float]:
+    """The mean a* and mean b* that a regressor sees in the luminance of one photograph.
+
+    image_bgr is (H, W, 3) uint8 of any size; it is resized to 128x128.
+    """
+    L = bgr_to_lab(image_bgr)[:, :, :1]
+    shrinks = min(image_bgr.shape[:2]) > NETWORK_SIZE
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    a, b = _predict(
+        net, cv2.resize(L, (NETWORK_SIZE, NETWORK_SIZE), interpolation=how)
+    )[0]
+    return float(a), float(b)
+
+
+def _predict(net, L: np.ndarray) -> torch.Tensor:
+    was_training, device = net.training, next(net.parameters()).device
+    net.eval()
+    try:
+        with torch.no_grad():
+            return net.predict(
+                torch.from_numpy(L).view(1, 1, *L.shape[:2]).to(device)
+            ).cpu()
+    finally:
+        net.train(was_training)

@@ -1,0 +1,160 @@
+"""Data in, matplotlib figure out.
+
+Training and test differ by dash as well as by colour; rows of pictures are always
+grayscale, truth, prediction. Chrominance errors are on scale S.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from helpers.metrics import Estimate
+
+DPI = 80  # small pictures keep the notebooks under 1 MB
+PREDICTED, TRUTH = "tab:orange", "tab:blue"
+
+
+def show_images(
+    images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8
+) -> Figure:
+    """A grid of pictures (N, 3, H, W) uint8 BGR, shown in their right colours."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = 1.35 if titles else 1.15
+    fig, axes = _picture_grid(rows, columns, 1.15, height)
+    for ax, image in zip(axes.flat, images, strict=False):
+        ax.imshow(to_rgb(image))
+    for ax, title in zip(axes.flat, titles, strict=False):
+        ax.set_title(title, fontsize=7)
+    return fig
+
+
+def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> Figure:
+    """Named rows of pictures, each (N, 3, H, W) uint8 BGR, one column an image."""
+    columns = max(map(len, rows.values()))
+    fig, axes = _picture_grid(len(rows), columns, 1.15, 1.2)
+    for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
+        for ax, image in zip(row_axes, images, strict=False):
+            ax.imshow(to_rgb(image))
+        row_axes[0].text(-0.08, 0.5, name, rotation=90, ha="right", va="center",
+                         transform=row_axes[0].transAxes, fontsize=8)  # fmt: skip
+    for ax, title in zip(axes[0], titles, strict=False):
+        ax.set_title(title, fontsize=7)
+    return fig
+
+
+def planes(images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()) -> Figure:
+    """Named planes (H, W) side by side, each with its own colour bar."""
+    fig, axes = plt.subplots(
+        1, len(images), figsize=(2.6 * len(images), 2.4), dpi=DPI, layout="constrained"
+    )
+    colormaps = colormaps or ["gray"] * len(images)
+    for ax, (name, plane), colormap in zip(
+        np.atleast_1d(axes), images.items(), colormaps, strict=True
+    ):
+        limit = float(np.abs(plane).max()) or 1.0
+        diverging = {"vmin": -limit, "vmax": limit} if plane.min() < 0 else {}
+        drawn = ax.imshow(plane, cmap=colormap, **diverging)
+        fig.colorbar(drawn, ax=ax, shrink=0.85)
+        ax.set_title(name, fontsize=9)
+        ax.set_axis_off()
+    return fig
+
+
+def learning_curves(
+    histories: Mapping[str, dict], best: Mapping | None = None
+) -> Figure:
+    """Training (solid) and test (dashed) error against the epoch, a colour a network.
+
+    `best` draws a dotted line at the error of each named predictor.
+    """
+    fig, ax = plt.subplots(figsize=(6, 3.4), dpi=DPI, layout="constrained")
+    for number, (name, history) in enumerate(histories.items()):
+        color = f"C{number}"
+        ax.plot(history["epoch"], history["train_mse"], "-", color=color,
+                label=f"{name}, training")  # fmt: skip
+        if "test_mse" in history:
+            ax.plot(history["epoch"], history["test_mse"], "--", color=color,
+                    label=f"{name}, test")  # fmt: skip
+    for name, error in (best or {}).items():
+        ax.axhline(float(error), color="0.4", linestyle=":", linewidth=1)
+        ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
+                    ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
+    ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
+    ax.legend(fontsize=7)
+    ax.grid(alpha=0.3, which="both")
+    return fig
+
+
+def ladder(errors: Mapping[str, Estimate]) -> Figure:
+    """Error of each named predictor as a bar with its 95 % interval, in given order."""
+    names, values = list(errors), list(errors.values())
+    means = [value.mean for value in values]
+    spans = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
+    fig, ax = plt.subplots(
+        figsize=(6, 0.6 + 0.32 * len(names)), dpi=DPI, layout="constrained"
+    )
+    ax.barh(names, means, xerr=spans, color="tab:blue", alpha=0.75, height=0.65,
+            error_kw={"linewidth": 1, "capsize": 2})  # fmt: skip
+    for name, value in errors.items():
+        ax.text(value.high, name, f"  {value.mean:.2e}", va="center", fontsize=7)
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.set_xlabel("test MSE of a*, b* (scale S), 95 % interval")
+    ax.grid(alpha=0.3, axis="x")
+    return fig
+
+
+def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
+    """Predicted (N, 2) against true (N, 2) mean a* and mean b*, with the diagonal."""
+    fig, axes = plt.subplots(1, 2, figsize=(6, 3), dpi=DPI, layout="constrained")
+    for channel, (ax, name) in enumerate(zip(axes, ("a*", "b*"), strict=True)):
+        truth, predicted = ab[:, channel].numpy(), ab_hat[:, channel].numpy()
+        span = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+        ax.plot(span, span, ":", color="0.4", label="perfect")
+        ax.plot(truth, predicted, ".", color=PREDICTED, label="test images")
+        ax.set(xlabel=f"true mean {name}", ylabel=f"predicted mean {name}")
+        ax.set_aspect("equal")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    return fig
+
+
+def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
+    """How often each (a*, b*) occurs, one panel for each named ab (N, 2, H, W)."""
+    fig, axes = plt.subplots(1, len(ab), figsize=(3.2 * len(ab), 3), dpi=DPI,
+                             layout="constrained", sharey=True)  # fmt: skip
+    edges = np.linspace(-limit, limit, 61)
+    for ax, (name, values) in zip(np.atleast_1d(axes), ab.items(), strict=True):
+        a, b = values.float().transpose(0, 1).flatten(1).numpy()
+        counts, _, _ = np.histogram2d(a, b, bins=[edges, edges])
+        share = np.log10(np.maximum(counts.T / len(a), 1e-6))
+        drawn = ax.imshow(share, origin="lower", extent=[-limit, limit] * 2)
+        ax.set(title=name, xlabel="a*  (green to red)")
+        ax.axhline(0, color="white", linewidth=0.4)
+        ax.axvline(0, color="white", linewidth=0.4)
+    np.atleast_1d(axes)[0].set_ylabel("b*  (blue to yellow)")
+    fig.colorbar(drawn, ax=axes, label="log10 share of pixels", shrink=0.85)
+    return fig
+
+
+def to_rgb(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) uint8 BGR to (H, W, 3) uint8 RGB, as matplotlib wants it."""
+    return image.flip(0).permute(1, 2, 0).cpu().numpy()
+
+
+def _picture_grid(rows: int, columns: int, width: float, height: float):
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width * columns, height * rows),
+        dpi=DPI,
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return fig, axes

@@ -1,0 +1,66 @@
+"""Where things lie, the error a user sees, and files that are never half written."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+OUTPUTS = PROJECT / "outputs"
+
+
+class InputError(Exception):
+    """What was given cannot be used; one line: the file, the reason, the next step."""
+
+
+class WorkFailed(Exception):
+    """The input was right and the work was not finished; one line: what, where, how on."""
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader finds the old file or the new, no other.
+
+    The bytes go to a temporary file in the same folder, are forced to the disk, and the
+    file is then renamed. Raises InputError when the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot write ({error.strerror}); free the folder or choose another"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as indented JSON, atomically."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file; raises InputError when it is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def sha256(*parts: bytes) -> str:
+    """The SHA-256 of all parts in turn, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,209 @@
+"""One image file or archive member in; checked, upright uint8 BGR out, or a reason."""
+
+import os
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from helpers.files import InputError, write_atomic
+
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .ras .sr "
+    ".tif .tiff .webp".split()
+)
+MAX_FILE_BYTES = 256 * 2**20
+MAX_ARCHIVE_BYTES = 4 * 2**30
+MAX_ARCHIVE_MEMBERS = 100_000
+
+
+class UnreadableImage(InputError):
+    """One image that cannot be read; the message is the reason, without the name."""
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode the bytes of an image file.
+
+    Returns image_bgr (H, W, 3) uint8, upright: OpenCV applies the EXIF orientation,
+    repeats grey to three channels, drops alpha and keeps the top 8 of 16 bits.
+    Raises UnreadableImage with the reason.
+    """
+    if not data:
+        raise UnreadableImage("empty file")
+    if len(data) > MAX_FILE_BYTES:
+        raise UnreadableImage(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+    try:
+        image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise UnreadableImage(f"OpenCV refuses it ({error.err})") from error
+    if image_bgr is None:
+        raise UnreadableImage("not an image that OpenCV can decode, or damaged")
+    return image_bgr
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read one image file as image_bgr (H, W, 3) uint8, upright.
+
+    Raises InputError that names the file and the reason.
+    """
+    try:
+        return decode_image(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot read ({error.strerror})") from error
+    except UnreadableImage as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def write_image(path: Path, image_bgr: np.ndarray) -> None:
+    """Write image_bgr (H, W, 3) uint8 in the format of the file's suffix, atomically."""
+    done, data = cv2.imencode(Path(path).suffix or ".png", image_bgr)
+    if not done:
+        raise InputError(f"{path}: OpenCV cannot write this format; use .png or .jpg")
+    write_atomic(path, data.tobytes())
+
+
+def to_square(image_bgr: np.ndarray, size: int) -> np.ndarray:
+    """Cut the centre square and resize it to size x size.
+
+    Takes and returns (H, W, 3) uint8 BGR. Shrinking averages areas (INTER_AREA), which
+    does not alias; enlarging is cubic.
+    """
+    height, width = image_bgr.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image_bgr[top : top + side, left : left + side]
+    if side == size:
+        return square
+    how = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=how)
+
+
+class FolderSource:
+    """The image files below a folder, at any depth, each once.
+
+    `names` are sorted POSIX paths relative to the folder; `others` counts the files that
+    are no images by their suffix. Hidden files and folders are passed over.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = Path(folder)
+        self.names, self.others, self.refused = [], 0, []
+        seen = set()
+        for parent, folders, files in os.walk(self.path, followlinks=True):
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [name for name in folders if _is_visible(name)]
+            for file in filter(_is_visible, files):
+                if Path(file).suffix.lower() in IMAGE_SUFFIXES:
+                    full = Path(parent, file)
+                    self.names.append(full.relative_to(self.path).as_posix())
+                else:
+                    self.others += 1
+        self.names.sort()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; raises UnreadableImage."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise UnreadableImage(f"cannot read ({error.strerror})") from error
+
+    def read_text(self, name: str) -> str | None:
+        """A text file beside the images, or None when there is none."""
+        file = self.path / name
+        return file.read_text(encoding="utf-8-sig") if file.is_file() else None
+
+
+class ZipSource:
+    """The image files inside a zip, read straight from it: nothing is ever unpacked.
+
+    `names` are sorted; members with unsafe names (absolute, `..`, a drive letter) or of
+    an excessive size are listed in `refused` as (name, reason). Raises InputError when
+    the file is not a complete zip or announces more than the limits above.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            self.archive = zipfile.ZipFile(self.path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(
+                f"{path}: not a complete zip ({error}); download or copy it again"
+            ) from error
+        members = [m for m in self.archive.infolist() if not m.is_dir()]
+        if len(members) > MAX_ARCHIVE_MEMBERS:
+            raise InputError(
+                f"{path}: {len(members)} members, more than {MAX_ARCHIVE_MEMBERS}; "
+                "unpack it yourself and give the folder"
+            )
+        self.names, self.others, self.refused = [], 0, []
+        images = []
+        for member in members:
+            parts = PurePosixPath(member.filename).parts
+            if not all(_is_visible(part) for part in parts if part != ".."):
+                continue
+            if PurePosixPath(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
+                self.others += 1
+            elif reason := _why_unsafe(member):
+                self.refused.append((member.filename, reason))
+            else:
+                images.append(member)
+        if sum(member.file_size for member in images) > MAX_ARCHIVE_BYTES:
+            raise InputError(
+                f"{path}: more than {MAX_ARCHIVE_BYTES // 2**30} GiB of images inside; "
+                "unpack it yourself and give the folder"
+            )
+        self.names = sorted({member.filename for member in images})
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one member; raises UnreadableImage."""
+        try:
+            with self.archive.open(name) as member:
+                return member.read(MAX_FILE_BYTES + 1)
+        except Exception as error:  # zipfile, zlib, lzma and bz2 each raise their own
+            raise UnreadableImage(f"damaged in the zip ({error})") from error
+
+    def read_text(self, name: str) -> str | None:
+        """A text file with this base name anywhere in the zip, or None."""
+        for member in self.archive.namelist():
+            if PurePosixPath(member).name == name and "__MACOSX" not in member:
+                return self.archive.read(member).decode("utf-8-sig")
+        return None
+
+
+def open_source(path: Path) -> FolderSource | ZipSource:
+    """Open a folder or a zip of images.
+
+    Raises InputError when there is no such file, it is neither, or it holds no images.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        source = FolderSource(path)
+    elif path.is_file():
+        source = ZipSource(path)
+    else:
+        raise InputError(f"{path}: no such folder or zip; put the images there first")
+    if not source.names:
+        raise InputError(
+            f"{path}: holds no images (jpg, png, ...); put some there first"
+        )
+    return source
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _why_unsafe(member: zipfile.ZipInfo) -> str | None:
+    name = member.filename
+    if name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name[:2]:
+        return "leads out of the archive"
+    if (member.external_attr >> 16) & 0o170000 == 0o120000:
+        return "a symbolic link"
+    if member.file_size > MAX_FILE_BYTES:
+        return f"larger than {MAX_FILE_BYTES // 2**20} MiB"
+    return None

@@ -1,0 +1,82 @@
+"""What the networks share: from L* in, chrominance out, and the head that ends them."""
+
+import torch
+from torch import nn
+
+from helpers.lab import L_MAX, AbScale
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "linear": nn.Identity,
+}
+
+
+class ChrominanceNet(nn.Module):
+    """A network from luminance to chrominance.
+
+    A subclass sets `self.scale` (an AbScale) and defines `forward`, from L*/100,
+    (B, 1, H, W) float32 in 0..1, to the head's numbers.
+    """
+
+    scale: AbScale
+
+    def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
+        """What of the natural ab (B, 2, H, W) this network predicts."""
+        return ab
+
+    def target(self, ab: torch.Tensor) -> torch.Tensor:
+        """The numbers the head shall put out for natural ab (B, 2, H, W)."""
+        return self.scale.encode(self.true_ab(ab))
+
+    def fit_scale(self, ab: torch.Tensor) -> None:
+        """Take the head's scale from the training part's natural ab (N, 2, H, W)."""
+        self.scale.fit(self.true_ab(ab))
+
+    def predict(self, L: torch.Tensor) -> torch.Tensor:
+        """Natural L* (B, 1, H, W) in 0..100 to natural ab, float32."""
+        return self.scale.decode(self(L.float() / L_MAX))
+
+
+def start_in_the_middle(last_layer: nn.Module, head: str) -> None:
+    """Let an untrained network put out neutral grey.
+
+    A ReLU head that starts below zero has no gradient and never learns.
+    """
+    nn.init.constant_(last_layer.bias, 128 / 255 if head == "relu" else 0.0)
+
+
+def count_parameters(net: nn.Module) -> int:
+    """The number of trained numbers."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def size_table(net: nn.Module, size: int = 128) -> str:
+    """Each layer's output size and parameters, measured by a forward pass.
+
+    `size` is the height and width of the input in pixels. The network is left as it was.
+    """
+    rows, hooks = [], []
+
+    def note(module, _, output):
+        name, shape = type(module).__name__, " x ".join(map(str, output.shape[1:]))
+        rows.append(f"{name:<18}{shape:>16}{count_parameters(module):>12,}")
+
+    layers = [m for m in net.modules() if not list(m.children())]
+    for layer in layers:
+        if not isinstance(layer, AbScale):
+            hooks.append(layer.register_forward_hook(note))
+    was_training = net.training
+    device = next(net.parameters()).device
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, 1, size, size, device=device))
+    finally:
+        net.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    head = f"{'layer':<18}{'output':>16}{'parameters':>12}"
+    first = f"{'input L*/100':<18}{f'1 x {size} x {size}':>16}{0:>12}"
+    last = f"{'total':<34}{count_parameters(net):>12,}"
+    return "\n".join([head, first, *rows, last])

@@ -1,0 +1,78 @@
+"""The colorizer: N layers down, N layers up, from L* to a*, b* at the input's size."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from helpers.lab import AbScale
+from helpers.nets.base import ACTIVATIONS, ChrominanceNet, start_in_the_middle
+
+
+class Colorizer(ChrominanceNet):
+    """An encoder and decoder without skips.
+
+    maps       feature maps after each of the N downsampling layers; the decoder mirrors
+               them. An int with `num_down` gives the same number everywhere.
+    num_down   N, when `maps` is an int (the assignment starts with 5: 128 -> 4 -> 128)
+    upsample   "transposed": 4x4 transposed convolution of stride 2;
+               "nearest": nearest-neighbour upsampling, then a 3x3 convolution
+    batchnorm  BatchNorm after each hidden convolution
+    head       relu, sigmoid, tanh or linear
+    labels     scale of the labels; the head's own unless another is named
+
+    forward: L*/100 (B, 1, H, W), H and W multiples of 2^N -> (B, 2, H, W).
+    Source: the assignment, "Colorize the image" and "Batch Normalization".
+    """
+
+    def __init__(
+        self,
+        maps: int | Sequence[int] = 3,
+        num_down: int = 5,
+        upsample: str = "transposed",
+        batchnorm: bool = True,
+        head: str = "sigmoid",
+        labels: str | None = None,
+    ):
+        super().__init__()
+        if upsample not in ("transposed", "nearest"):
+            raise ValueError(f"upsample {upsample!r}: use transposed or nearest")
+        self.scale = AbScale(labels or head)
+        maps = [maps] * num_down if isinstance(maps, int) else list(maps)
+        bias = not batchnorm  # BatchNorm's shift takes the place of the bias
+
+        down, channels = [], 1
+        for width in maps:
+            conv = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=bias)
+            down += [conv, *_norm_and_relu(width, batchnorm)]
+            channels = width
+        up = []
+        for width in reversed(maps[:-1]):
+            up += [
+                *_double(channels, width, upsample, bias),
+                *_norm_and_relu(width, batchnorm),
+            ]
+            channels = width
+        last = _double(channels, 2, upsample, bias=True)
+        start_in_the_middle(last[-1], head)
+        self.num_down = len(maps)
+        self.down = nn.Sequential(*down)
+        self.up = nn.Sequential(*up, *last, ACTIVATIONS[head]())
+
+    def forward(self, L: torch.Tensor) -> torch.Tensor:
+        """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""
+        return self.up(self.down(L))
+
+
+def _norm_and_relu(maps: int, batchnorm: bool) -> list[nn.Module]:
+    return [nn.BatchNorm2d(maps), nn.ReLU()] if batchnorm else [nn.ReLU()]
+
+
+def _double(channels: int, maps: int, how: str, bias: bool) -> list[nn.Module]:
+    """Layers that double the height and width."""
+    if how == "transposed":
+        return [nn.ConvTranspose2d(channels, maps, 4, stride=2, padding=1, bias=bias)]
+    return [
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(channels, maps, 3, padding=1, bias=bias),
+    ]

@@ -1,0 +1,265 @@
+"""The run folder: what each notebook found, on which data and machine, in one table.
+
+<run folder>/NN_topic/metrics.json   a notebook's figures, written last
+<run folder>/figures/*.png, colorized/{train,test}/*.png
+<run folder>/environment.json        seed, threads, processor, GPU, versions, commit
+<run folder>/results.json, results.md   every network beside its published figure
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from helpers.experiments import CourseData, get_profile
+from helpers.files import (
+    OUTPUTS,
+    PROJECT,
+    InputError,
+    read_json,
+    write_atomic,
+    write_json,
+)
+from helpers.images import write_image
+from helpers.training import choose_device, set_seed
+
+SCHEMA = 1
+RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # what `run_dir=""` means, when it is set
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
+
+
+class Run:
+    """The place of one notebook in a run folder.
+
+    folder    <run folder>/NN_topic, for the notebook's own files
+    profile   the row of numbers that it reads
+    device    "cpu" or "cuda", as chosen
+    """
+
+    def __init__(self, notebook: str, parameters: Mapping):
+        self.notebook, self.parameters = notebook, dict(parameters)
+        self.profile = get_profile(parameters["profile"])
+        self.device = choose_device(parameters["device"])
+        self.run_dir = default_run_dir(parameters["profile"], parameters["run_dir"])
+        self.folder = self.run_dir / notebook
+        self.metrics_file.unlink(missing_ok=True)
+        self.artifacts: list[Path] = []
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where the notebook's figures go, last of all."""
+        return self.folder / "metrics.json"
+
+    def num_epochs(self, part: str) -> int:
+        """The parameter num_epochs, or the profile's number for a part of the course."""
+        return self.parameters.get("num_epochs") or getattr(self.profile, part)
+
+    def save_figure(self, fig: Figure, name: str) -> None:
+        """Keep a figure as <run folder>/figures/<notebook>_<name>.png."""
+        path = self.run_dir / "figures" / f"{self.notebook}_{name}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fig.savefig(path, dpi=150, metadata={"Software": None})
+        except OSError as error:
+            raise InputError(f"{path}: cannot write ({error.strerror})") from error
+        self.artifacts.append(path)
+
+    def save_colorized(self, part: str, names: list[str], images: torch.Tensor) -> None:
+        """Keep colorized pictures (N, 3, H, W) uint8 BGR of the "train" or "test" part."""
+        for name, image in zip(names, images, strict=True):
+            flat = Path(name).with_suffix("").as_posix().replace("/", "_")
+            path = self.run_dir / "colorized" / part / f"{flat}.png"
+            write_image(path, image.permute(1, 2, 0).numpy())
+            self.artifacts.append(path)
+
+    def finish(self, networks: Mapping[str, dict], data: CourseData) -> None:
+        """Write metrics.json, atomically and last: from now on the notebook is done."""
+        write_json(self.run_dir / "split.json", split_record(data))
+        write_json(
+            self.metrics_file,
+            {
+                "schema": SCHEMA,
+                "notebook": self.notebook,
+                "parameters": self.parameters,
+                "data": describe_data(data),
+                "networks": dict(networks),
+                "artifacts": [
+                    path.relative_to(self.run_dir).as_posix() for path in self.artifacts
+                ],
+            },
+        )
+        if not (self.run_dir / "environment.json").exists():
+            write_json(self.run_dir / "environment.json", environment())
+        print(f"wrote {self.notebook}/metrics.json")
+
+
+def start_run(notebook: str, **parameters) -> Run:
+    """Check a notebook's parameters, seed torch, and open its place in the run folder.
+
+    Raises InputError for a wrong type (papermill injects the text "false" for a boolean)
+    or value, before any work is done.
+    """
+    for name in ("profile", "images", "split", "device", "run_dir"):
+        if not isinstance(parameters[name], str):
+            raise InputError(f"{name}={parameters[name]!r}: must be a text")
+    for name in ("seed", "num_epochs"):
+        value = parameters.get(name, 0)
+        if type(value) is not int or value < 0:
+            raise InputError(f"{name}={value!r}: must be a whole number, 0 or more")
+    if parameters["split"] not in ("random", "groups"):
+        raise InputError(f"split={parameters['split']!r}: must be random or groups")
+    run = Run(notebook, parameters)
+    set_seed(parameters["seed"])
+    print(
+        f"torch {torch.__version__} on {run.device}, {torch.get_num_threads()} threads; "
+        f"profile {parameters['profile']}"
+    )
+    return run
+
+
+def default_run_dir(profile: str, run_dir: str = "") -> Path:
+    """The run folder that a parameter stands for; "" is outputs/<profile>."""
+    run_dir = str(run_dir) or os.environ.get(RUN_DIR_VARIABLE, "")
+    return Path(run_dir).expanduser().resolve() if run_dir else OUTPUTS / profile
+
+
+def describe_data(data: CourseData) -> dict:
+    """What the figures were measured on."""
+    return {
+        "source": data.faces.source,
+        "synthetic": data.faces.synthetic,
+        "images": len(data.faces),
+        "hash": data.faces.data_hash(),
+        "split": data.split.how,
+        "training_images": len(data.split.train),
+        "test_images": len(data.split.test),
+    }
+
+
+def split_record(data: CourseData) -> dict:
+    """Which photographs trained and which tested, by name."""
+    names = data.faces.names
+    return {
+        "hash": data.faces.data_hash(),
+        "how": data.split.how,
+        "train": sorted(names[i] for i in data.split.train),
+        "test": sorted(names[i] for i in data.split.test),
+    }
+
+
+def environment() -> dict:
+    """The machine and the versions, without paths and names of hosts or people."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def collect(run_dir: Path) -> dict:
+    """All notebooks' metrics of a run folder, as results.json holds them."""
+    notebooks = [read_json(p) for p in sorted(Path(run_dir).glob("*/metrics.json"))]
+    return {"schema": SCHEMA, "notebooks": {n["notebook"]: n for n in notebooks}}
+
+
+def write_results(run_dir: Path) -> Path:
+    """Write results.json and results.md from the notebooks' metrics; returns the latter."""
+    results = collect(run_dir)
+    write_json(run_dir / "results.json", results)
+    path = run_dir / "results.md"
+    write_atomic(path, results_page(results).encode())
+    return path
+
+
+def results_page(results: dict) -> str:
+    """results.md: each network's figure beside the published one."""
+    notebooks = list(results["notebooks"].values())
+    lines = ["# Results", ""]
+    if not notebooks:
+        return "\n".join([*lines, "No notebook has finished yet.", ""])
+    data = notebooks[-1]["data"]
+    lines += [
+        f"{data['training_images']} training and {data['test_images']} test images from "
+        f"{data['source']}, split {data['split']}. Test MSE of a*, b* on scale S "
+        "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2), 95 % bootstrap interval "
+        "over the test images.",
+        "",
+    ]
+    if data["synthetic"]:
+        lines += [
+            "**Synthetic portraits: figures are not comparable with published ones.**",
+            "",
+        ]
+    for predicts, title in (
+        ("map", "Colour of each pixel"),
+        ("mean", "Mean chrominance of each image"),
+    ):
+        rows = [
+            _table_row(notebook, name, row)
+            for notebook, metrics in results["notebooks"].items()
+            for name, row in metrics["networks"].items()
+            if row["predicts"] == predicts
+        ]
+        if rows:
+            lines += [f"## {title}", "", *TABLE_HEAD, *dict.fromkeys(rows), ""]
+    return "\n".join(lines)
+
+
+TABLE_HEAD = [
+    "| notebook | network | parameters | epochs | time | test MSE | published | ratio |",
+    "|---|---|---:|---:|---:|---|---|---:|",
+]
+
+
+def _table_row(notebook: str, name: str, row: dict) -> str:
+    published = row["published"]
+    cells = [
+        notebook,
+        name,
+        f"{row['parameters']:,}" if row["parameters"] else "",
+        str(row["epochs"] or ""),
+        f"{row['seconds']:.0f} s" if row["epochs"] else "",
+        f"**{row['test_mse']['mean']:.3e}** "
+        f"[{row['test_mse']['low']:.2e}, {row['test_mse']['high']:.2e}]",
+        f"{published['mse']:.3e} ({published['network']})" if published else "",
+        f"{row['test_mse']['mean'] / published['mse']:.2f}" if published else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the code, with a plus sign where files were changed since."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):  # a copy without git
+        return None
+    return described.stdout.strip()
