@@ -102,6 +102,12 @@ def load_checkpoint(path: Path) -> dict | None:
     return None
 
 
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint and the one before it, when the training is finished."""
+    for file in (path, previous(path)):
+        file.unlink(missing_ok=True)
+
+
 def previous(path: Path) -> Path:
     """Where the checkpoint before this one lies."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")

@@ -23,8 +23,7 @@ class Profile:
 
     copies     size of the augmented training set, in copies of the training part
     regressor, explore, batchnorm, colorizer, extra  epochs in notebooks 04 to 08
-    best       epochs of the largest network of notebook 08
-    best_maps  its feature maps
+    best       epochs of the best network of notebook 08
     """
 
     copies: int
@@ -34,23 +33,17 @@ class Profile:
     colorizer: int
     extra: int
     best: int
-    best_maps: tuple[int, ...]
 
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=10, explore=4, batchnorm=2, colorizer=8, extra=3,
-        best=4, best_maps=(16, 32, 64),
+        2, regressor=8, explore=3, batchnorm=2, colorizer=6, extra=2, best=4
     ),
-    "standard": Profile(
-        copies=10, regressor=16, explore=2, batchnorm=1, colorizer=5, extra=2,
-        best=8, best_maps=(32, 64, 128),
-    ),
+    "standard": Profile(10, 16, explore=2, batchnorm=3, colorizer=6, extra=2, best=6),
     "full": Profile(
-        copies=10, regressor=100, explore=100, batchnorm=20, colorizer=100, extra=100,
-        best=100, best_maps=(64, 128, 256, 512),
+        10, 100, explore=100, batchnorm=20, colorizer=200, extra=100, best=200
     ),
-}  # fmt: skip
+}
 
 
 def get_profile(name: str) -> Profile:
@@ -70,7 +63,7 @@ class Published:
 class Experiment:
     """A network with its recipe.
 
-    network, options  what nets.build takes; maps="best" stands for the profile's
+    network, options  what nets.build takes
     length            the field of Profile that holds its number of epochs
     recipe            everything else about its training
     published         the nearest figure of an earlier report, or None
@@ -85,7 +78,8 @@ class Experiment:
 
 SMALL = Recipe(num_epochs=0, batch_size=25, lr=2e-2)
 WIDE = Recipe(num_epochs=0, batch_size=25, lr=6e-3)
-MEAN = Recipe(num_epochs=0, batch_size=50, lr=1e-2)
+UNET = Recipe(num_epochs=0, batch_size=25, lr=6e-3, weight_decay=0.05)
+MEAN = Recipe(num_epochs=0, batch_size=25, lr=1e-2)
 
 REPORT_000 = "report 000, {}, 1000 epochs"
 REGRESSOR = Published(1.195e-4, REPORT_000.format("regressor"))
@@ -115,16 +109,17 @@ EXPERIMENTS: dict[str, Experiment] = {
     "colorizer/relu": _colorizer("explore", RELU, num_down=4, head="relu"),
     "colorizer/linear": _colorizer("explore", num_down=4, head="linear"),
     # notebook 07: the chosen colorizer, trained in full
-    "colorizer/chosen": _colorizer("colorizer", num_down=3, head="linear", maps=8),
-    # notebook 08: Tanh, then the number of feature maps
+    "colorizer/chosen": _colorizer("colorizer", num_down=3, head="linear", maps=16),
+    # notebook 08: Tanh, the number of feature maps, skips
+    "tanh/labels-rescaled": _colorizer("extra", TANH, num_down=4, head="tanh"),
     "tanh/labels-in-0-1": _colorizer(
         "extra", TANH, num_down=4, head="tanh", labels="sigmoid"
     ),
-    "tanh/labels-rescaled": _colorizer("extra", TANH, num_down=4, head="tanh"),
     "maps/3": _colorizer("extra", num_down=4, head="linear"),
     "maps/8": _colorizer("extra", num_down=4, head="linear", maps=8),
     "maps/32": _colorizer("extra", MAPS, WIDE, num_down=4, head="linear", maps=32),
-    "maps/best": _colorizer("best", MAPS, WIDE, head="linear", maps="best"),
+    "maps/wide": _colorizer("extra", MAPS, WIDE, head="linear", maps=(16, 32, 64, 128)),
+    "maps/best": Experiment("unet", {"base": 16}, "best", UNET, MAPS),
 }
 
 
@@ -168,14 +163,13 @@ class Trained:
     """An experiment after training: the network, its history, its test."""
 
     experiment: Experiment
-    options: dict
     net: nets.ChrominanceNet
     history: History
     evaluation: Evaluation
 
     def save(self, path: Path) -> None:
         """Write the weights so that `load_weights` can rebuild the network."""
-        save_weights(path, self.net, self.experiment.network, self.options)
+        save_weights(path, self.net, self.experiment.network, self.experiment.options)
 
     def row(self) -> dict:
         """This network for metrics.json and results.md."""
@@ -205,12 +199,9 @@ def train_experiment(
     `num_epochs` 0 takes the profile's number; `checkpoint` and `log` as `fit` has them.
     """
     experiment = get_experiment(name)
-    options = dict(experiment.options)
-    if options.get("maps") == "best":
-        options["maps"] = list(profile.best_maps)
     epochs = num_epochs or getattr(profile, experiment.length)
     set_seed(seed)
-    net = nets.build(experiment.network, **options).to(device)
+    net = nets.build(experiment.network, **experiment.options).to(device)
     history = fit(
         net,
         data.train,
@@ -220,7 +211,7 @@ def train_experiment(
         checkpoint=checkpoint,
         log=log,
     )
-    return Trained(experiment, options, net, history, evaluate(net, data.test))
+    return Trained(experiment, net, history, evaluate(net, data.test))
 
 
 def network_row(

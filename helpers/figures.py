@@ -103,6 +103,7 @@ def ladder(errors: Mapping[str, Estimate]) -> Figure:
         ax.text(value.high, name, f"  {value.mean:.2e}", va="center", fontsize=7)
     ax.invert_yaxis()
     ax.margins(x=0.15)
+    ax.ticklabel_format(axis="x", scilimits=(0, 0))
     ax.set_xlabel("test MSE of a*, b* (scale S), 95 % interval")
     ax.grid(alpha=0.3, axis="x")
     return fig

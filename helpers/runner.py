@@ -66,8 +66,10 @@ def run_notebooks(
     }
     typed = check_parameters(notebooks, parameters)
     faces = load_faces(parameters["images"])
-    log(faces.describe())
     with Lock(run_dir, log):
+        log = _also_to(run_dir / "log.txt", log)
+        log(f"{datetime.now():%Y-%m-%d %H:%M}  {', '.join(n.stem for n in notebooks)}")
+        log(faces.describe())
         write_json(run_dir / "environment.json", environment())
         for notebook in notebooks:
             _run_one(notebook, typed[notebook], run_dir, faces, resume, log)
@@ -172,6 +174,15 @@ class Lock:
 
 def _may_be_alive(holder: dict) -> bool:
     return holder["host"] != platform.node() or psutil.pid_exists(holder["pid"])
+
+
+def _also_to(file: Path, log: Callable[[str], None]) -> Callable[[str], None]:
+    def both(line: str) -> None:
+        log(line)
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(line + "\n")
+
+    return both
 
 
 def _run_one(

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.checkpoint import load_checkpoint, save_checkpoint
-from helpers.files import InputError, WorkFailed
+from helpers.files import InputError, WorkFailed, sha256
 from helpers.lab import LabImages
 from helpers.metrics import Estimate, bootstrap, chrominance_mse
 from helpers.nets import ChrominanceNet
@@ -131,7 +131,7 @@ def fit(
     optimizer, scheduler = make_optimizer(net, recipe, steps)
     history: History = {}
     best = {"mse": math.inf, "epoch": 0, "weights": None}
-    identity = _identity(net, train, recipe, seed)
+    identity = _identity(net, train, recipe, seed) if checkpoint else {}
     if checkpoint and (saved := load_checkpoint(checkpoint)):
         _check_same(checkpoint, saved["identity"], identity)
         net.load_state_dict(saved["weights"])
@@ -256,7 +256,7 @@ def _identity(net, train: LabImages, recipe: Recipe, seed: int) -> dict:
     return {
         "network": str(net),
         "training images": len(train),
-        "mean L* of the training images": train.L.mean(dtype=torch.float64).item(),
+        "hash of the training images": sha256(train.L.cpu().numpy().tobytes()),
         "seed": seed,
         **vars(recipe),
     }

@@ -1,0 +1,224 @@
+import copy
+import types
+
+import nbformat
+import pytest
+import torch
+from gates import functions_of, problems_of
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from helpers import nets
+from helpers.files import PROJECT
+from helpers.lab import LabImages
+from helpers.training import Recipe, make_optimizer, minibatches, set_seed, train_epoch
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+COURSE = (
+    "01_load 02_augment 03_lab 04_regressor 05_colorizer 06_batchnorm 07_gpu_training "
+    "08_extra_credit"
+)
+
+
+def test_the_course_is_complete():
+    assert [path.stem for path in NOTEBOOKS] == COURSE.split()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_stored_execution_is_complete_and_clean(path):
+    assert problems_of(path) == []
+
+
+def test_no_function_is_defined_in_two_notebooks():
+    names = [name for path in NOTEBOOKS for name in functions_of(path)]
+    assert len(names) > 5
+    assert sorted(names) == sorted(set(names))
+
+
+def good_notebook():
+    """The smallest notebook that the gate lets pass."""
+    code = [
+        new_code_cell("seed: int = 1  # a seed", metadata={"tags": ["parameters"]}),
+        *(
+            new_code_cell(
+                f"print({n})",
+                metadata={"tags": ["nbval-check-output"]},
+                outputs=[new_output("stream", name="stdout", text=f"{n}\n")],
+            )
+            for n in range(3)
+        ),
+    ]
+    for count, cell in enumerate(code, 1):
+        cell.execution_count = count
+    start = new_markdown_cell("# 01 Test\n\nIn this notebook you will\n\n- test")
+    end = new_markdown_cell("## Checks\n\n## Summary\n\n## Exercises\n\n## References")
+    return new_notebook(cells=[start, *code[:2], end, *code[2:]])
+
+
+def unexecuted(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count, cell.outputs = None, []
+
+
+def executed_out_of_order(notebook):
+    notebook.cells[1].execution_count = 7
+
+
+def with_an_error(notebook):
+    error = new_output("error", ename="ValueError", evalue="x", traceback=[])
+    notebook.cells[2].outputs = [error]
+
+
+def with_a_warning(notebook):
+    warning = new_output("stream", name="stderr", text="careful")
+    notebook.cells[2].outputs.append(warning)
+
+
+def without_the_parameters_tag(notebook):
+    notebook.cells[1].metadata = {}
+
+
+def with_too_few_compared_cells(notebook):
+    notebook.cells[2].metadata = {}
+
+
+def with_a_compared_cell_that_prints_nothing(notebook):
+    notebook.cells[2].outputs = []
+
+
+def with_papermills_metadata(notebook):
+    notebook.metadata["papermill"] = {"duration": 1}
+
+
+def with_a_long_cell(notebook):
+    notebook.cells[2].source = "x = 1\n" * 41
+
+
+def with_a_wide_line(notebook):
+    notebook.cells[2].source = f"x = '{'x' * 90}'"
+
+
+def with_a_home_directory(notebook):
+    output = new_output("stream", name="stdout", text="/home/someone/x\n")
+    notebook.cells[2].outputs = [output]
+
+
+def without_a_summary(notebook):
+    notebook.cells[3].source = "## Checks\n\n## Exercises\n\n## References"
+
+
+def with_a_figure_left_open(notebook):
+    notebook.cells[2].source = "plt.plot([1, 2])"
+
+
+def too_large(notebook):
+    notebook.cells[3].source = "x" * 1_000_001 + "\n\n" + notebook.cells[3].source
+
+
+BAD = [
+    unexecuted,
+    executed_out_of_order,
+    with_an_error,
+    with_a_warning,
+    without_the_parameters_tag,
+    with_too_few_compared_cells,
+    with_a_compared_cell_that_prints_nothing,
+    with_papermills_metadata,
+    with_a_long_cell,
+    with_a_wide_line,
+    with_a_home_directory,
+    without_a_summary,
+    with_a_figure_left_open,
+    too_large,
+]
+
+
+@pytest.mark.parametrize("damage", BAD, ids=lambda damage: damage.__name__)
+def test_the_gate_refuses_a_notebook(damage, tmp_path):
+    path = tmp_path / "01_test.ipynb"
+    nbformat.write(good_notebook(), path)
+    assert problems_of(path) == []
+    bad = copy.deepcopy(good_notebook())
+    damage(bad)
+    nbformat.write(bad, path)
+    assert problems_of(path) != []
+
+
+def test_nbval_refuses_a_wrong_output(pytester_free_run):
+    passed, failed = pytester_free_run("print(1 + 1)", stored="2\n")
+    assert (passed, failed) == (True, False)
+    passed, failed = pytester_free_run("print(1 + 1)", stored="3\n")
+    assert (passed, failed) == (False, True)
+
+
+@pytest.fixture
+def pytester_free_run(tmp_path):
+    """Run one compared cell under nbval, as `make test` does."""
+    import subprocess
+    import sys
+
+    def run(source, stored):
+        cell = new_code_cell(
+            source,
+            metadata={"tags": ["nbval-check-output"]},
+            outputs=[new_output("stream", name="stdout", text=stored)],
+            execution_count=1,
+        )
+        path = tmp_path / "one.ipynb"
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += ["--nbval-lax", "--nbval-current-env", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return "1 passed" in done.stdout, "1 failed" in done.stdout
+
+    return run
+
+
+def definitions(notebook, *names):
+    """What a notebook defines, as the student sees it: a namespace of those names."""
+    space = {}
+    for cell in nbformat.read(PROJECT / "notebooks" / notebook, as_version=4).cells:
+        if cell.cell_type == "code" and cell.source.startswith(("import", "from")):
+            exec(cell.source, space)
+        if cell.cell_type == "code" and cell.source.startswith(("def ", "class ")):
+            exec(cell.source, space)
+    space["run"] = types.SimpleNamespace(device="cpu")
+    return [space[name] for name in names]
+
+
+def test_the_loop_of_notebook_04_computes_what_the_package_computes():
+    (train_one_epoch,) = definitions("04_regressor.ipynb", "train_one_epoch")
+    generator = torch.Generator().manual_seed(0)
+    train = LabImages(
+        torch.rand(20, 1, 128, 128, generator=generator) * 100,
+        torch.randn(20, 2, 128, 128, generator=generator) * 10,
+    )
+    recipe = Recipe(num_epochs=1, batch_size=5, lr=1e-3, schedule="constant")
+    found = {}
+    for who in ("notebook", "package"):
+        set_seed(0)
+        net = nets.build("regressor")
+        optimizer, scheduler = make_optimizer(net, recipe, 4)
+        batches = minibatches(20, 5, seed=0, epoch=1)
+        if who == "notebook":
+            loss = train_one_epoch(net, train, optimizer, batches)
+        else:
+            loss = train_epoch(net, train, optimizer, scheduler, batches)
+        found[who] = loss, net.state_dict()
+    assert found["notebook"][0] == pytest.approx(found["package"][0], rel=1e-6)
+    torch.testing.assert_close(found["notebook"][1], found["package"][1])
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_layer_of_notebook_06_is_torchs_batchnorm(mode):
+    (BatchNorm,) = definitions("06_batchnorm.ipynb", "BatchNorm")
+    ours, theirs = BatchNorm(4), torch.nn.BatchNorm2d(4)
+    x = torch.randn(6, 4, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 2
+    for layer in (ours, theirs):
+        layer(x)  # one minibatch in training mode moves the running averages
+        layer.train(mode == "train")
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    assert ours.running_var.min() > 1  # so the comparison had something to compare
