@@ -235,7 +235,7 @@ def network_row(
     }
 
 
-def test_baselines(data: CourseData) -> dict[str, Evaluation]:
+def measure_baselines(data: CourseData) -> dict[str, Evaluation]:
     """Fit every baseline on the training part as it is and test it."""
     return {
         name: evaluate(kind(data.plain), data.test) for name, kind in BASELINES.items()

@@ -1,0 +1,157 @@
+import re
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from helpers.cli import main
+from helpers.files import read_json
+from helpers.portraits import write_portraits
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of 60 small photographs: 10 sitters, 6 shots each."""
+    folder = tmp_path_factory.mktemp("photographs")
+    write_portraits(folder, num_sitters=10, shots=6)
+    return folder
+
+
+def deepcolor(*arguments, exit_code=0):
+    """Run the command line; returns everything it printed."""
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result.output
+
+
+def one_error_line(output):
+    (line,) = [x for x in output.splitlines() if x.startswith("error: ")]
+    assert "Traceback" not in output
+    return line
+
+
+@pytest.fixture(scope="module")
+def course_run(photographs, tmp_path_factory):
+    """The whole course on 60 photographs, one epoch each."""
+    run_dir = tmp_path_factory.mktemp("run")
+    output = deepcolor(
+        "run", "--images", photographs, "--run-dir", run_dir, "--epochs", 1
+    )
+    return run_dir, output
+
+
+def test_the_course_runs_end_to_end_on_a_folder(course_run):
+    run_dir, output = course_run
+    assert "60 images" in output
+    results = read_json(run_dir / "results.json")
+    assert len(results["notebooks"]) == 8
+    assert {n["data"]["images"] for n in results["notebooks"].values()} == {60}
+    page = (run_dir / "results.md").read_text()
+    assert "report 000" in page and "U-Net" in page
+    assert list((run_dir / "colorized/train").glob("*.png"))
+    assert list((run_dir / "colorized/test").glob("*.png"))
+    assert len(list((run_dir / "figures").glob("*.png"))) > 10
+    assert read_json(run_dir / "environment.json")["versions"]["torch"]
+
+
+def test_resume_recomputes_nothing(course_run, photographs):
+    run_dir, _ = course_run
+    output = deepcolor(
+        "run", "--images", photographs, "--run-dir", run_dir, "--epochs", 1, "--resume"
+    )
+    assert output.count("unchanged, skipped") == 8
+
+
+def test_chrominance_prints_a_table(course_run, photographs):
+    run_dir, _ = course_run
+    output = deepcolor("chrominance", photographs, "--run-dir", run_dir)
+    rows = re.findall(r"^(s\d\d_\d\d\.jpg) +(-?[\d.]+) +(-?[\d.]+)$", output, re.M)
+    assert len(rows) == 60
+    assert all(abs(float(a)) < 128 and abs(float(b)) < 128 for _, a, b in rows)
+
+
+def test_colorize_keeps_size_and_luminance_and_never_overwrites(
+    course_run, photographs, tmp_path
+):
+    run_dir, _ = course_run
+    grey = cv2.imread(str(photographs / "s01_01.jpg"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "old photo.png"), cv2.resize(grey, (211, 307)))
+    command = ["colorize", tmp_path / "old photo.png", "-o", tmp_path / "out"]
+    command += ["--run-dir", run_dir]
+    deepcolor(*command)
+    colored = cv2.imread(str(tmp_path / "out/old photo.png"))
+    assert colored.shape == (307, 211, 3)
+    assert np.ptp(colored.astype(int), axis=2).max() > 0  # it has colour now
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "old photo.png: already there" in line
+    deepcolor(*command, "--force")
+
+
+def test_evaluate_prints_every_metric(course_run, photographs):
+    run_dir, _ = course_run
+    weights = run_dir / "08_extra_credit/best.safetensors"
+    output = deepcolor("evaluate", weights, "--images", photographs)
+    for name in ("mse", "psnr", "ssim", "ciede2000", "colorfulness"):
+        assert re.search(rf"^{name} +[\d.e-]+ \[", output, re.M), name
+
+
+def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):
+    command = ["train", "maps/3", "--images", photographs, "--run-dir", tmp_path]
+    first = deepcolor(*command, "--epochs", 2)
+    assert "epoch    2 of 2" in first
+    again = deepcolor(*command, "--epochs", 2)
+    assert "epoch    1 of 2" not in again  # finished: nothing is trained twice
+    weights = tmp_path / "train/maps_3/weights.safetensors"
+    assert "mse" in deepcolor("evaluate", weights, "--images", photographs)
+    other = one_error_line(deepcolor(*command, "--epochs", 3, exit_code=2))
+    assert "num_epochs was 2 and is now 3" in other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "-p", "num_epoch=1"], "did you mean num_epochs"),
+        (["run", "-p", "num_epochs"], "NAME=VALUE"),
+        (["run", "--images", "/nowhere/faces"], "no such folder or zip"),
+        (["run", "--only", "12"], "notebook '12': unknown"),
+        (["train", "maps/4"], "network 'maps/4': unknown"),
+        (["evaluate", "none.safetensors"], "no such weights file"),
+        (
+            ["chrominance", "x.jpg", "--run-dir", "/nowhere"],
+            "run `deepcolor run` first",
+        ),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_wrong_input_gets_one_line_and_exit_code_2(arguments, words):
+    assert words in one_error_line(deepcolor(*arguments, exit_code=2))
+
+
+def test_three_broken_files_among_sixty_are_named_and_skipped(photographs, tmp_path):
+    for number, photograph in enumerate(sorted(photographs.iterdir())):
+        data = b"" if number < 3 else photograph.read_bytes()
+        (tmp_path / photograph.name).write_bytes(data)
+    command = ["train", "regressor/relu", "--images", tmp_path, "--epochs", 1]
+    output = deepcolor(*command, "--run-dir", tmp_path / "run")
+    assert "57 images" in output and "skipped 3 files" in output
+    assert output.count("empty file") == 3
+
+
+def test_a_missing_photograph_is_named_and_the_others_are_done(
+    course_run, photographs, tmp_path
+):
+    run_dir, _ = course_run
+    good = sorted(photographs.iterdir())[0]
+    (tmp_path / good.name).write_bytes(good.read_bytes())
+    (tmp_path / "torn.jpg").write_bytes(b"")
+    command = ["colorize", tmp_path, "-o", tmp_path / "out", "--run-dir", run_dir]
+    line = one_error_line(deepcolor(*command, exit_code=1))
+    assert "torn.jpg" in line and "the others are done" in line
+    assert (tmp_path / "out" / good.with_suffix(".png").name).exists()
+
+
+def test_without_debug_there_is_no_traceback_and_with_it_there_is():
+    assert "Traceback" not in deepcolor("evaluate", "x", exit_code=2)
+    result = CliRunner().invoke(main, ["--debug", "evaluate", "x"])
+    assert result.exc_info[0].__name__ == "InputError"

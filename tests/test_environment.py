@@ -1,0 +1,64 @@
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from helpers.files import PROJECT
+
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+LOCK = [
+    Requirement(line)
+    for line in (PROJECT / "requirements.lock").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+DECLARED = [
+    Requirement(text)
+    for text in PYPROJECT["dependencies"] + PYPROJECT["optional-dependencies"]["test"]
+]
+
+
+def pinned_version(requirement):
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "=="
+    return specifier.version
+
+
+def test_the_lock_pins_every_line_and_no_package_twice():
+    names = [canonicalize_name(requirement.name) for requirement in LOCK]
+    assert len(names) > 50
+    assert sorted(names) == sorted(set(names))
+    for requirement in LOCK:
+        assert pinned_version(requirement)
+        assert requirement.url is None
+
+
+def test_torch_is_pinned_for_every_kind_of_machine():
+    assert "torch==2.13.0" in (PROJECT / "requirements.lock").read_text().splitlines()
+
+
+@pytest.mark.parametrize("declared", DECLARED, ids=lambda r: r.name)
+def test_the_lock_lies_in_the_range_of_pyproject(declared):
+    pins = {canonicalize_name(r.name): pinned_version(r) for r in LOCK}
+    assert pins[canonicalize_name(declared.name)] in declared.specifier
+
+
+def test_environment_yml_installs_the_lock_and_this_package():
+    import yaml
+
+    conda = yaml.safe_load((PROJECT / "environment.yml").read_text())
+    python, pip, pip_lines = conda["dependencies"]
+    assert pip == "pip"
+    assert pip_lines == {"pip": ["-r requirements.lock", "-e ."]}
+    version = python.removeprefix("python=")
+    assert f"{version}.1" in SpecifierSet(PYPROJECT["requires-python"])
+
+
+def test_this_environment_is_the_locked_one():
+    from importlib.metadata import version
+
+    pins = {canonicalize_name(r.name): pinned_version(r) for r in LOCK}
+    declared = [canonicalize_name(r.name) for r in DECLARED]
+    here = {name: version(name).split("+")[0] for name in declared}
+    assert here == {name: pins[name] for name in declared}
