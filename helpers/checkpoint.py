@@ -22,7 +22,7 @@ MAGIC = b"deepcolor checkpoint 1\n"
 
 
 def save_weights(path: Path, net: torch.nn.Module, network: str, options: dict) -> None:
-    """Write a network so that `load_weights` can rebuild it: nets.build(network, **options)."""
+    """Write a network; `load_weights` rebuilds it as nets.build(network, **options)."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     metadata = {
         "network": network,

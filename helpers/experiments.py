@@ -172,7 +172,7 @@ class Trained:
         save_weights(path, self.net, self.experiment.network, self.experiment.options)
 
     def row(self) -> dict:
-        """This network for metrics.json and results.md."""
+        """The row of the network in metrics.json and results.md."""
         return network_row(
             self.evaluation,
             predicts="mean" if self.experiment.network == "regressor" else "map",

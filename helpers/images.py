@@ -9,10 +9,10 @@ import numpy as np
 
 from helpers.files import InputError, write_atomic
 
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .ras .sr "
-    ".tif .tiff .webp".split()
-)
+IMAGE_SUFFIXES = {
+    *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),
+}
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 MAX_ARCHIVE_MEMBERS = 100_000

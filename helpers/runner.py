@@ -111,8 +111,8 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
             isinstance(line, ast.AnnAssign) and ast.unparse(line.annotation) in TYPES
         ):
             raise InputError(
-                f"{notebook.name}: the parameter line `{ast.unparse(line)}` is not of the "
-                "form `name: int = 1`"
+                f"{notebook.name}: the parameter line `{ast.unparse(line)}` is not of "
+                "the form `name: int = 1`"
             )
         declared[line.target.id] = TYPES[ast.unparse(line.annotation)]
     return declared
@@ -159,8 +159,8 @@ class Lock:
             who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
             if _may_be_alive(holder):
                 raise InputError(
-                    f"{self.file.parent}: in use by {who}; wait for it, or choose another "
-                    f"--run-dir (if it is gone, remove {self.file})"
+                    f"{self.file.parent}: in use by {who}; wait for it, or choose "
+                    f"another --run-dir (if it is gone, remove {self.file})"
                 )
             self.log(f"taking over the run folder from {who}, which is gone")
         since = datetime.now().isoformat(timespec="seconds")

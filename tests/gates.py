@@ -26,7 +26,11 @@ def problems_of(path: Path) -> list[str]:
         *_parameters(code),
         *_cells(notebook, code),
         *_text(notebook),
-        *([f"larger than {MAX_BYTES} bytes"] if path.stat().st_size > MAX_BYTES else []),
+        *(
+            [f"larger than {MAX_BYTES} bytes"]
+            if path.stat().st_size > MAX_BYTES
+            else []
+        ),
     ]
 
 

@@ -166,7 +166,9 @@ def pytester_free_run(tmp_path):
         )
         path = tmp_path / "one.ipynb"
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
+        nbformat.write(
+            new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path
+        )
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["--nbval-lax", "--nbval-current-env", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
