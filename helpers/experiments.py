@@ -23,7 +23,9 @@ class Profile:
 
     copies     size of the augmented training set, in copies of the training part
     regressor, explore, batchnorm, colorizer, extra  epochs in notebooks 04 to 08
-    best       epochs of the best network of notebook 08
+    best       epochs of the U-Net of notebook 08
+    wide_maps  feature maps of notebook 08's large colorizer, from the first layer down
+    unet_base  feature maps of the U-Net's first level
     """
 
     copies: int
@@ -33,17 +35,24 @@ class Profile:
     colorizer: int
     extra: int
     best: int
+    wide_maps: tuple[int, ...]
+    unet_base: int
 
 
 PROFILES = {
     "quick": Profile(
-        2, regressor=8, explore=3, batchnorm=2, colorizer=6, extra=2, best=4
+        copies=2, regressor=8, explore=3, batchnorm=3, colorizer=6, extra=2, best=4,
+        wide_maps=(8, 16, 32, 64), unet_base=8,
     ),
-    "standard": Profile(10, 16, explore=2, batchnorm=3, colorizer=6, extra=2, best=6),
+    "standard": Profile(
+        copies=10, regressor=24, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
+        wide_maps=(16, 32, 64, 128), unet_base=16,
+    ),
     "full": Profile(
-        10, 100, explore=100, batchnorm=20, colorizer=200, extra=100, best=200
+        copies=10, regressor=100, explore=100, batchnorm=20, colorizer=200, extra=100,
+        best=200, wide_maps=(64, 128, 256, 512), unet_base=32,
     ),
-}
+}  # fmt: skip
 
 
 def get_profile(name: str) -> Profile:
@@ -57,6 +66,13 @@ class Published:
 
     mse: float
     network: str
+
+
+@dataclass(frozen=True)
+class Sized:
+    """An option of a network that the profile decides, by the field's name."""
+
+    field: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,13 @@ class Experiment:
     length: str
     recipe: Recipe
     published: Published | None = None
+
+    def options_for(self, profile: Profile) -> dict:
+        """The options of nets.build in a profile."""
+        return {
+            name: getattr(profile, value.field) if isinstance(value, Sized) else value
+            for name, value in self.options.items()
+        }
 
 
 SMALL = Recipe(num_epochs=0, batch_size=25, lr=2e-2)
@@ -118,8 +141,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "maps/3": _colorizer("extra", num_down=4, head="linear"),
     "maps/8": _colorizer("extra", num_down=4, head="linear", maps=8),
     "maps/32": _colorizer("extra", MAPS, WIDE, num_down=4, head="linear", maps=32),
-    "maps/wide": _colorizer("extra", MAPS, WIDE, head="linear", maps=(16, 32, 64, 128)),
-    "maps/best": Experiment("unet", {"base": 16}, "best", UNET, MAPS),
+    "maps/wide": _colorizer(
+        "extra", MAPS, WIDE, head="linear", maps=Sized("wide_maps")
+    ),
+    "maps/best": Experiment("unet", {"base": Sized("unet_base")}, "best", UNET, MAPS),
 }
 
 
@@ -163,13 +188,14 @@ class Trained:
     """An experiment after training: the network, its history, its test."""
 
     experiment: Experiment
+    options: dict
     net: nets.ChrominanceNet
     history: History
     evaluation: Evaluation
 
     def save(self, path: Path) -> None:
         """Write the weights so that `load_weights` can rebuild the network."""
-        save_weights(path, self.net, self.experiment.network, self.experiment.options)
+        save_weights(path, self.net, self.experiment.network, self.options)
 
     def row(self) -> dict:
         """The row of the network in metrics.json and results.md."""
@@ -200,8 +226,9 @@ def train_experiment(
     """
     experiment = get_experiment(name)
     epochs = num_epochs or getattr(profile, experiment.length)
+    options = experiment.options_for(profile)
     set_seed(seed)
-    net = nets.build(experiment.network, **experiment.options).to(device)
+    net = nets.build(experiment.network, **options).to(device)
     history = fit(
         net,
         data.train,
@@ -211,7 +238,7 @@ def train_experiment(
         checkpoint=checkpoint,
         log=log,
     )
-    return Trained(experiment, net, history, evaluate(net, data.test))
+    return Trained(experiment, options, net, history, evaluate(net, data.test))
 
 
 def network_row(

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helpers.metrics import Estimate
 
@@ -74,16 +75,17 @@ def learning_curves(
     fig, ax = plt.subplots(figsize=(6, 3.4), dpi=DPI, layout="constrained")
     for number, (name, history) in enumerate(histories.items()):
         color = f"C{number}"
-        ax.plot(history["epoch"], history["train_mse"], "-", color=color,
+        ax.plot(history["epoch"], history["train_mse"], ".-", color=color,
                 label=f"{name}, training")  # fmt: skip
         if "test_mse" in history:
-            ax.plot(history["epoch"], history["test_mse"], "--", color=color,
+            ax.plot(history["epoch"], history["test_mse"], ".--", color=color,
                     label=f"{name}, test")  # fmt: skip
     for name, error in (best or {}).items():
         ax.axhline(float(error), color="0.4", linestyle=":", linewidth=1)
         ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
                     ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=7)
     ax.grid(alpha=0.3, which="both")
     return fig
@@ -139,6 +141,24 @@ def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
         ax.axvline(0, color="white", linewidth=0.4)
     np.atleast_1d(axes)[0].set_ylabel("b*  (blue to yellow)")
     fig.colorbar(drawn, ax=axes, label="log10 share of pixels", shrink=0.85)
+    return fig
+
+
+def strips(
+    images: Mapping[str, torch.Tensor], span: tuple[float, float], xlabel: str
+) -> Figure:
+    """Named strips of colour (3, H, W) uint8 BGR, one above the other.
+
+    The columns of each run from span[0] to span[1] along one common axis.
+    """
+    height = 0.5 + 0.45 * len(images)
+    fig, axes = plt.subplots(len(images), 1, figsize=(6, height), dpi=DPI,
+                             layout="constrained", sharex=True, squeeze=False)  # fmt: skip
+    for ax, (name, image) in zip(axes.flat, images.items(), strict=True):
+        ax.imshow(to_rgb(image), extent=[*span, 0, 1], aspect="auto")
+        ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+        ax.set_yticks([])
+    axes[-1, 0].set_xlabel(xlabel)
     return fig
 
 

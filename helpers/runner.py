@@ -78,7 +78,7 @@ def run_notebooks(
 
 
 def choose_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
-    """The numbered notebooks of a folder, in order; raises InputError for an unknown one."""
+    """The numbered notebooks of a folder, in order; raises InputError for another."""
     every = sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
     if not every:
         raise InputError(f"{folder}: holds no numbered notebooks")
