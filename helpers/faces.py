@@ -148,7 +148,8 @@ def embedded_portraits() -> Path:
     The folder's name carries a hash of the renderer, so a changed renderer never meets
     old pictures; it appears under its name only when it is complete.
     """
-    version = sha256(Path(portraits.__file__).read_bytes())[:8]
+    renderer = sorted(Path(portraits.__file__).parent.glob("*.py"))
+    version = sha256(*(file.read_bytes() for file in renderer))[:8]
     folder = OUTPUTS / f"portraits-{version}"
     if folder.is_dir():
         return folder
