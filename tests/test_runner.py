@@ -136,7 +136,7 @@ def test_a_missing_or_second_parameters_tag_is_refused(course):
 
 def test_a_parameter_without_a_type_is_refused(course):
     course.add("01_a", parameters='images = ""')
-    with pytest.raises(InputError, match="images = ''.*is not of the form"):
+    with pytest.raises(InputError, match=r"images = ''.*is not of the form"):
         course.run()
 
 
