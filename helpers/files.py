@@ -1,4 +1,4 @@
-"""Where things lie, the error a user sees, and files that are never half written."""
+"""What all helpers need: where things lie, errors a user sees, files never half written."""
 
 import hashlib
 import json
@@ -64,3 +64,9 @@ def sha256(*parts: bytes) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def free_cores() -> int:
+    """The number of processor cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -160,9 +160,7 @@ def environment() -> dict:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": free_cores(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "versions": {name: version(name) for name in PACKAGES},

@@ -6,7 +6,8 @@ Shapes are in head units: the origin lies between the eyes, x points right, y do
 chin is at y = 1. Each part has a relief, a small height map, so one lamp lights all.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from helpers.files import PROJECT, free_cores
 from helpers.portraits.brush import (
     RELIEF_X,
     RELIEF_Y,
@@ -330,24 +332,43 @@ def render_portrait(
 def write_portraits(
     folder: Path, seed: int = 0, num_sitters=NUM_SITTERS, shots=SHOTS_PER_SITTER
 ) -> list[Path]:
-    """Write folder/s01_01.jpg ... with JPEG comments b"s1" ...; returns the paths."""
+    """Write folder/s01_01.jpg ... with JPEG comments b"s1" ...; returns the paths.
+
+    The sitters are shared among processes, one a core and four at most: drawing is
+    Python's work, and threads would wait for one another. Raises RuntimeError when a
+    process fails.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    workers = min(free_cores(), 4, 1 + num_sitters // 10)
+    # A plain command, not multiprocessing: that would run the caller's script again.
+    commands = [
+        [
+            sys.executable,
+            "-m",
+            "helpers.portraits",
+            folder,
+            seed,
+            shots,
+            first,
+            num_sitters,
+        ]
+        for first in range(1, workers + 1)
+    ]
+    running = [
+        subprocess.Popen([*map(str, command), str(workers)], cwd=PROJECT)
+        for command in commands
+    ]
+    exit_codes = [process.wait() for process in running]
+    if any(exit_codes):
+        raise RuntimeError("drawing the portraits failed; its message stands above")
+    return sorted(folder.glob("s*.jpg"))
 
-    def write_one(job: tuple[int, int]) -> Path:
-        sitter, shot = job
-        path = folder / f"s{sitter:02d}_{shot:02d}.jpg"
+
+def write_sitter(folder: Path, sitter: int, seed: int, shots: int) -> None:
+    """Write all shots of one sitter as JPEG files with the sitter in the comment."""
+    for shot in range(1, shots + 1):
         image_rgb = render_portrait(sitter, shot, seed)[..., ::-1]
+        path = folder / f"s{sitter:02d}_{shot:02d}.jpg"
         comment = f"s{sitter}".encode()
         Image.fromarray(image_rgb).save(path, quality=92, comment=comment)
-        return path
-
-    jobs = [(s, n) for s in range(1, num_sitters + 1) for n in range(1, shots + 1)]
-    threads = cv2.getNumThreads()
-    # One picture a thread: OpenCV's own threads would only get in the way.
-    cv2.setNumThreads(1)
-    try:
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            return list(pool.map(write_one, jobs))
-    finally:
-        cv2.setNumThreads(threads)
