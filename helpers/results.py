@@ -21,6 +21,7 @@ from helpers.files import (
     OUTPUTS,
     PROJECT,
     InputError,
+    free_cores,
     read_json,
     write_atomic,
     write_json,
