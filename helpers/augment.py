@@ -71,12 +71,10 @@ def augment_copies(
     """
     num_images = len(images)
     augmented = images.repeat(copies, 1, 1, 1)
+    planes = augmented.numpy()  # the same memory; numpy writes small pieces faster
     for copy in range(1, copies):
         for i in range(num_images):
             rng = np.random.default_rng([seed, copy, i])
-            image_bgr = images[i].permute(1, 2, 0).numpy()
-            changed = augment(np.ascontiguousarray(image_bgr), rng)
-            augmented[copy * num_images + i] = torch.from_numpy(changed).permute(
-                2, 0, 1
-            )
+            image_bgr = np.ascontiguousarray(planes[i].transpose(1, 2, 0))
+            planes[copy * num_images + i] = augment(image_bgr, rng).transpose(2, 0, 1)
     return augmented

@@ -125,12 +125,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     "regressor/relu": _regressor(head="relu"),
     "regressor/batchnorm": _regressor(head="linear", batchnorm=True),
     # notebook 05: the number of layers, then the head
-    "colorizer/n3": _colorizer("explore", num_down=3),
-    "colorizer/n4": _colorizer("explore", num_down=4),
-    "colorizer/n5": _colorizer("explore", num_down=5),
-    "colorizer/n6": _colorizer("explore", num_down=6),
+    "colorizer/n3": _colorizer("explore", num_down=3, head="linear"),
+    "colorizer/n4": _colorizer("explore", num_down=4, head="linear"),
+    "colorizer/n5": _colorizer("explore", num_down=5, head="linear"),
+    "colorizer/n6": _colorizer("explore", num_down=6, head="linear"),
     "colorizer/relu": _colorizer("explore", RELU, num_down=4, head="relu"),
-    "colorizer/linear": _colorizer("explore", num_down=4, head="linear"),
+    "colorizer/sigmoid": _colorizer("explore", SIGMOID, num_down=4, head="sigmoid"),
     # notebook 07: the chosen colorizer, trained in full
     "colorizer/chosen": _colorizer("colorizer", num_down=3, head="linear", maps=16),
     # notebook 08: Tanh, the number of feature maps, skips

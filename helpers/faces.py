@@ -118,7 +118,7 @@ def load_faces(images: str = "", *, size: int = IMAGE_SIZE) -> FaceSet:
     )
     stack = np.stack([image_bgr.transpose(2, 0, 1) for _, image_bgr, _ in good])
     return FaceSet(
-        images=torch.from_numpy(stack),
+        images=torch.from_numpy(np.ascontiguousarray(stack)),
         names=names,
         groups=groups,
         groups_from=groups_from,

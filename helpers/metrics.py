@@ -2,7 +2,7 @@
 
 Chrominance errors are taken in natural CIELAB units and reported on scale S: the mean
 over images, pixels and both channels of ((a - a_hat) / 255)^2 and ((b - b_hat) / 255)^2.
-It equals the MSE of OpenCV's 8-bit Lab divided by 255, up to a rounding floor of 1.3e-6.
+It equals the MSE of OpenCV's 8-bit Lab divided by 255, up to a rounding floor of 2e-6.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from helpers.experiments import CourseData, get_profile
+from helpers.experiments import get_profile
+from helpers.faces import FaceSet, Split
 from helpers.files import (
     OUTPUTS,
     PROJECT,
@@ -78,16 +79,18 @@ class Run:
             write_image(path, image.permute(1, 2, 0).numpy())
             self.artifacts.append(path)
 
-    def finish(self, networks: Mapping[str, dict], data: CourseData) -> None:
+    def finish(
+        self, networks: Mapping[str, dict], faces: FaceSet, split: Split
+    ) -> None:
         """Write metrics.json, atomically and last: from now on the notebook is done."""
-        write_json(self.run_dir / "split.json", split_record(data))
+        write_json(self.run_dir / "split.json", split_record(faces, split))
         write_json(
             self.metrics_file,
             {
                 "schema": SCHEMA,
                 "notebook": self.notebook,
                 "parameters": self.parameters,
-                "data": describe_data(data),
+                "data": describe_data(faces, split),
                 "networks": dict(networks),
                 "artifacts": [
                     path.relative_to(self.run_dir).as_posix() for path in self.artifacts
@@ -129,27 +132,26 @@ def default_run_dir(profile: str, run_dir: str = "") -> Path:
     return Path(run_dir).expanduser().resolve() if run_dir else OUTPUTS / profile
 
 
-def describe_data(data: CourseData) -> dict:
+def describe_data(faces: FaceSet, split: Split) -> dict:
     """What the figures were measured on."""
     return {
-        "source": data.faces.source,
-        "synthetic": data.faces.synthetic,
-        "images": len(data.faces),
-        "hash": data.faces.data_hash(),
-        "split": data.split.how,
-        "training_images": len(data.split.train),
-        "test_images": len(data.split.test),
+        "source": faces.source,
+        "synthetic": faces.synthetic,
+        "images": len(faces),
+        "hash": faces.data_hash(),
+        "split": split.how,
+        "training_images": len(split.train),
+        "test_images": len(split.test),
     }
 
 
-def split_record(data: CourseData) -> dict:
+def split_record(faces: FaceSet, split: Split) -> dict:
     """Which photographs trained and which tested, by name."""
-    names = data.faces.names
     return {
-        "hash": data.faces.data_hash(),
-        "how": data.split.how,
-        "train": sorted(names[i] for i in data.split.train),
-        "test": sorted(names[i] for i in data.split.test),
+        "hash": faces.data_hash(),
+        "how": split.how,
+        "train": sorted(faces.names[i] for i in split.train),
+        "test": sorted(faces.names[i] for i in split.test),
     }
 
 

@@ -83,7 +83,7 @@ def test_the_profile_is_read_and_one_number_can_be_overridden(tmp_path):
 def test_metrics_come_last_and_an_old_one_is_removed_at_the_start(tmp_path, data):
     run = start(tmp_path)
     assert not run.metrics_file.exists()
-    run.finish({}, data)
+    run.finish({}, data.faces, data.split)
     metrics = read_json(run.metrics_file)
     assert metrics["parameters"]["seed"] == 1
     assert metrics["data"]["test_images"] == 2
@@ -92,7 +92,7 @@ def test_metrics_come_last_and_an_old_one_is_removed_at_the_start(tmp_path, data
 
 
 def test_the_split_is_written_by_name(tmp_path, data):
-    start(tmp_path).finish({}, data)
+    start(tmp_path).finish({}, data.faces, data.split)
     split = read_json(tmp_path / "split.json")
     assert len(split["train"]) == 18 and len(split["test"]) == 2
     assert not set(split["train"]) & set(split["test"])
@@ -125,9 +125,8 @@ def test_results_md_shows_each_figure_beside_the_published_one(tmp_path, data):
     row = network_row(
         evaluation, predicts="mean", parameters=506, epochs=3, published=published
     )
-    start(tmp_path).finish(
-        {"regressor": row, "constant": network_row(evaluation)}, data
-    )
+    rows = {"regressor": row, "constant": network_row(evaluation)}
+    start(tmp_path).finish(rows, data.faces, data.split)
     page = results.write_results(tmp_path).read_text()
     line = next(x for x in page.splitlines() if "| regressor |" in x)
     assert "506" in line and "**2.000e-04**" in line and "1.195e-04" in line
