@@ -58,7 +58,7 @@ def load_weights(path: Path) -> tuple[torch.nn.Module, dict]:
     try:
         net = nets.build(metadata["network"], **json.loads(metadata["options"]))
         net.load_state_dict(tensors)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
             f"{path}: does not fit network {metadata['network']!r} of this version; "
             "train it again"
@@ -72,7 +72,7 @@ def save_checkpoint(path: Path, content: dict) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getvalue()
-    if path.exists():
+    if _verified(path):  # a damaged one must not push the good one out
         os.replace(path, previous(path))
     write_atomic(path, MAGIC + sha256(data).encode() + b"\n" + data)
 
@@ -84,19 +84,15 @@ def load_checkpoint(path: Path) -> dict | None:
     InputError when both are damaged.
     """
     path = Path(path)
-    damaged = []
-    for candidate in (path, previous(path)):
-        if not candidate.exists():
-            continue
-        magic, _, rest = candidate.read_bytes().partition(b"\n")
-        digest, _, data = rest.partition(b"\n")
-        if magic + b"\n" == MAGIC and digest.decode("ascii", "replace") == sha256(data):
+    damaged = False
+    for candidate in filter(Path.exists, (path, previous(path))):
+        if data := _verified(candidate):
             if damaged:
                 warnings.warn(
                     f"{path}: damaged, going on from {candidate}", stacklevel=2
                 )
             return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        damaged.append(candidate)
+        damaged = True
     if damaged:
         raise InputError(f"{path}: damaged; remove it to train from the start")
     return None
@@ -111,6 +107,16 @@ def remove_checkpoint(path: Path) -> None:
 def previous(path: Path) -> Path:
     """Where the checkpoint before this one lies."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _verified(path: Path) -> bytes | None:
+    """What a checkpoint holds behind its checksum, or None when that does not agree."""
+    if not path.exists():
+        return None
+    magic, _, rest = path.read_bytes().partition(b"\n")
+    digest, _, data = rest.partition(b"\n")
+    is_whole = magic + b"\n" == MAGIC and digest == sha256(data).encode()
+    return data if is_whole else None
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -5,9 +5,10 @@ import numpy as np
 import torch
 
 from helpers.lab import bgr_to_lab, lab_to_bgr
-from helpers.nets import Colorizer, Regressor
+from helpers.nets import Colorizer, Regressor, evaluation_mode
 
 NETWORK_SIZE = 128  # pixels of the shorter side that the networks have learned
+MAX_PIXELS = 64 * NETWORK_SIZE**2  # what a network sees at most: a strip is shrunk more
 
 
 def colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
@@ -24,6 +25,7 @@ def colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
     L = bgr_to_lab(image_bgr)[:, :, :1]
     step = 2**net.num_down
     scale = NETWORK_SIZE / min(height, width)
+    scale = min(scale, (MAX_PIXELS / (height * width)) ** 0.5)
     small = [max(step, round(n * scale / step) * step) for n in (width, height)]
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small_L = cv2.resize(L, small, interpolation=how)
@@ -49,12 +51,8 @@ def predict_mean_chrominance(
 
 
 def _predict(net, L: np.ndarray) -> torch.Tensor:
-    was_training, device = net.training, next(net.parameters()).device
-    net.eval()
-    try:
-        with torch.no_grad():
-            return net.predict(
-                torch.from_numpy(L).view(1, 1, *L.shape[:2]).to(device)
-            ).cpu()
-    finally:
-        net.train(was_training)
+    device = next(net.parameters()).device
+    with evaluation_mode(net):
+        return net.predict(
+            torch.from_numpy(L).view(1, 1, *L.shape[:2]).to(device)
+        ).cpu()

@@ -46,7 +46,7 @@ PROFILES = {
     ),
     "standard": Profile(
         copies=10, regressor=24, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
-        wide_maps=(16, 32, 64, 128), unet_base=16,
+        wide_maps=(32, 64, 128, 256), unet_base=16,
     ),
     "full": Profile(
         copies=10, regressor=100, explore=100, batchnorm=20, colorizer=200, extra=100,

@@ -21,6 +21,8 @@ from helpers.images import (
     UnreadableImage,
     ZipSource,
     decode_image,
+    decode_text,
+    is_visible,
     open_source,
     to_square,
 )
@@ -59,7 +61,8 @@ class FaceSet:
 
     def data_hash(self) -> str:
         """SHA-256 of all names and pixels: equal hash, equal data."""
-        return sha256("\n".join(self.names).encode(), self.images.numpy().tobytes())
+        names = "\n".join(self.names).encode(errors="surrogateescape")
+        return sha256(names, self.images.numpy().tobytes())
 
     def describe(self) -> str:
         """A few lines for the top of a notebook or a log: what, from where, who."""
@@ -138,7 +141,8 @@ def find_images(images: str = "") -> Path | None:
     if FACE_IMAGES.is_dir():
         if FolderSource(FACE_IMAGES).names:
             return FACE_IMAGES
-        return next(iter(sorted(FACE_IMAGES.glob("*.zip"))), None)
+        zips = [path for path in FACE_IMAGES.glob("*.zip") if is_visible(path.name)]
+        return min(zips, default=None)
     return None
 
 
@@ -185,7 +189,7 @@ def find_groups(
         ("groups.csv", _groups_from_csv(source, names)),
         ("the JPEG comments", [_match(r"s\d+", comment) for comment in comments]),
         ("the file names", [_match(r"(s\d+)_", PurePosixPath(n).name) for n in names]),
-        ("the sub-folders", [str(PurePosixPath(n).parent) for n in names]),
+        ("the sub-folders", [n.rpartition("/")[0] for n in names]),
     ]
     for groups_from, groups in tries:
         if all(groups) and 2 <= len(set(groups)) <= len(names) // 2:
@@ -274,7 +278,7 @@ def _groups_from_csv(source, names: list[str]) -> list[str]:
     text = source.read_text("groups.csv")
     beside = source.path.parent / "groups.csv"
     if text is None and isinstance(source, ZipSource) and beside.is_file():
-        text = beside.read_text(encoding="utf-8-sig")
+        text = decode_text(beside, beside.read_bytes())
     if text is None:
         return [""]
     rows = csv.DictReader(io.StringIO(text))
@@ -292,7 +296,7 @@ def _match(pattern: str, text: str) -> str:
 
 
 def _lottery(seed: int, name: str) -> str:
-    return sha256(f"{seed}/{name}".encode())
+    return sha256(f"{seed}/{name}".encode(errors="surrogateescape"))
 
 
 def _shuffled(index: list[int], seed: int) -> torch.Tensor:

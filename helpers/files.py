@@ -22,38 +22,37 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader finds the old file or the new, no other.
 
     The bytes go to a temporary file in the same folder, are forced to the disk, and the
-    file is then renamed. Raises InputError when the folder cannot be written.
+    file is then renamed. Raises InputError when it cannot be written.
     """
-    path = Path(path)
+    path, temporary = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot write ({error.strerror}); free the folder or choose another"
-        ) from error
-    try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot write ({error.strerror}); free the folder or choose another"
+        ) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)  # gone already when all went well
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented JSON, atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, (text + "\n").encode())
+    write_atomic(path, (text + "\n").encode(errors="surrogateescape"))
 
 
 def read_json(path: Path) -> dict:
     """Read a JSON file; raises InputError when it is missing or not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes().decode(errors="surrogateescape"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable JSON file ({error})") from error
 

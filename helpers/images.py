@@ -26,7 +26,8 @@ def decode_image(data: bytes) -> np.ndarray:
     """Decode the bytes of an image file.
 
     Returns image_bgr (H, W, 3) uint8, upright: OpenCV applies the EXIF orientation,
-    repeats grey to three channels, drops alpha and keeps the top 8 of 16 bits.
+    repeats grey to three channels, drops alpha (a TIFF's colours come multiplied by it)
+    and keeps the top 8 of 16 bits.
     Raises UnreadableImage with the reason.
     """
     if not data:
@@ -57,7 +58,10 @@ def read_image(path: Path) -> np.ndarray:
 
 def write_image(path: Path, image_bgr: np.ndarray) -> None:
     """Write image_bgr (H, W, 3) uint8 in the format of the file's suffix, atomically."""
-    done, data = cv2.imencode(Path(path).suffix or ".png", image_bgr)
+    try:
+        done, data = cv2.imencode(Path(path).suffix or ".png", image_bgr)
+    except cv2.error:
+        done = False
     if not done:
         raise InputError(f"{path}: OpenCV cannot write this format; use .png or .jpg")
     write_atomic(path, data.tobytes())
@@ -88,34 +92,38 @@ class FolderSource:
 
     def __init__(self, folder: Path):
         self.path = Path(folder)
-        self.names, self.others, self.refused = [], 0, []
-        seen = set()
+        self.others, self.refused = 0, []
+        found, seen = {}, set()
         for parent, folders, files in os.walk(self.path, followlinks=True):
             real = os.path.realpath(parent)
-            if real in seen:
+            if real in seen:  # a link that leads back
                 folders.clear()
                 continue
             seen.add(real)
-            folders[:] = [name for name in folders if _is_visible(name)]
-            for file in filter(_is_visible, files):
-                if Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                    full = Path(parent, file)
-                    self.names.append(full.relative_to(self.path).as_posix())
+            folders[:] = sorted(filter(is_visible, folders))
+            for file in filter(is_visible, files):
+                full = Path(parent, file)
+                if full.suffix.lower() in IMAGE_SUFFIXES:
+                    name = full.relative_to(self.path).as_posix()
+                    found.setdefault(os.path.realpath(full), []).append(name)
                 else:
                     self.others += 1
-        self.names.sort()
+        self.names = sorted(map(min, found.values()))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file; raises UnreadableImage."""
+        file = self.path / name
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise UnreadableImage("not a regular file")
         try:
-            return (self.path / name).read_bytes()
+            return file.read_bytes()
         except OSError as error:
             raise UnreadableImage(f"cannot read ({error.strerror})") from error
 
     def read_text(self, name: str) -> str | None:
         """A text file beside the images, or None when there is none."""
         file = self.path / name
-        return file.read_text(encoding="utf-8-sig") if file.is_file() else None
+        return decode_text(file, file.read_bytes()) if file.is_file() else None
 
 
 class ZipSource:
@@ -130,7 +138,7 @@ class ZipSource:
         self.path = Path(path)
         try:
             self.archive = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # a changed bit can raise nearly anything
             raise InputError(
                 f"{path}: not a complete zip ({error}); download or copy it again"
             ) from error
@@ -144,7 +152,7 @@ class ZipSource:
         images = []
         for member in members:
             parts = PurePosixPath(member.filename).parts
-            if not all(_is_visible(part) for part in parts if part != ".."):
+            if not all(is_visible(part) for part in parts if part != ".."):
                 continue
             if PurePosixPath(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
                 self.others += 1
@@ -171,7 +179,13 @@ class ZipSource:
         """A text file with this base name anywhere in the zip, or None."""
         for member in self.archive.namelist():
             if PurePosixPath(member).name == name and "__MACOSX" not in member:
-                return self.archive.read(member).decode("utf-8-sig")
+                try:
+                    data = self.archive.read(member)
+                except Exception as error:  # as in `read`
+                    raise InputError(
+                        f"{self.path}: {name} is damaged ({error}); pack it again"
+                    ) from error
+                return decode_text(self.path / name, data)
         return None
 
 
@@ -194,7 +208,16 @@ def open_source(path: Path) -> FolderSource | ZipSource:
     return source
 
 
-def _is_visible(name: str) -> bool:
+def decode_text(path: Path, data: bytes) -> str:
+    """The text of a file in UTF-8; raises InputError when it is not."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not in UTF-8; save it as UTF-8") from error
+
+
+def is_visible(name: str) -> bool:
+    """False for hidden files and for what macOS leaves behind."""
     return not name.startswith(".") and name != "__MACOSX"
 
 

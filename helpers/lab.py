@@ -55,7 +55,9 @@ def bgr_to_lab(image_bgr: np.ndarray) -> np.ndarray:
     """
     if image_bgr.dtype == np.uint8:
         image_bgr = image_bgr.astype(np.float32) / 255
-    elif image_bgr.dtype != np.float32 or image_bgr.min() < 0 or image_bgr.max() > 1:
+    elif image_bgr.dtype != np.float32 or not (
+        image_bgr.min() >= 0 and image_bgr.max() <= 1  # false for NaN, too
+    ):
         raise ValueError(
             f"bgr_to_lab wants uint8 or float32 in 0..1, got {image_bgr.dtype} in "
             f"{image_bgr.min()}..{image_bgr.max()}"
@@ -107,6 +109,7 @@ class AbScale(nn.Module):
         super().__init__()
         if head not in HEAD_SCALES:
             raise ValueError(f"head {head!r}: use one of {', '.join(HEAD_SCALES)}")
+        self.head = head
         self.is_fixed = HEAD_SCALES[head] is not None
         offset, unit = HEAD_SCALES[head] or (0.0, 1.0)
         self.register_buffer("offset", torch.full((2,), offset))
@@ -138,6 +141,10 @@ class AbScale(nn.Module):
     def loss_on_scale_s(self, loss: float) -> float:
         """An MSE between encoded values as an MSE on scale S."""
         return loss * (float(self.unit) / SCALE_S) ** 2
+
+    def extra_repr(self) -> str:
+        """Show the head where the network is printed."""
+        return self.head
 
     def _shaped(self, values: torch.Tensor) -> torch.Tensor:
         return self.offset.view(2, *[1] * (values.ndim - 2))

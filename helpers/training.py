@@ -6,7 +6,8 @@ where its last checkpoint was written.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from helpers.checkpoint import load_checkpoint, save_checkpoint
 from helpers.files import InputError, WorkFailed, sha256
 from helpers.lab import LabImages
 from helpers.metrics import Estimate, bootstrap, chrominance_mse
-from helpers.nets import ChrominanceNet
+from helpers.nets import ChrominanceNet, evaluation_mode
 
 History = dict[str, list[float]]
 
@@ -67,15 +68,20 @@ def choose_device(device: str = "auto") -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def minibatches(num_images: int, batch_size: int, seed: int, epoch: int) -> Iterator:
-    """Index tensors that visit every image once, in an order of their own each epoch.
+def minibatches(
+    num_images: int, batch_size: int, seed: int, epoch: int
+) -> tuple[torch.Tensor, ...]:
+    """A tuple of index tensors that visits every image once, each epoch in its own order.
 
     The minibatches are equal in size but for one image, so none is left with a single
     image, for which BatchNorm has no variance.
     """
     generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
     order = torch.randperm(num_images, generator=generator)
-    return iter(order.tensor_split(math.ceil(num_images / batch_size)))
+    steps = math.ceil(num_images / batch_size)
+    if batch_size > 1:
+        steps = max(1, min(steps, num_images // 2))
+    return order.tensor_split(steps)
 
 
 def train_epoch(net, train, optimizer, scheduler, batches) -> float:
@@ -127,7 +133,7 @@ def fit(
     if len(train) < 2:
         raise InputError("training needs at least 2 images")
     net.fit_scale(train.ab)
-    steps = math.ceil(len(train) / recipe.batch_size)
+    steps = len(minibatches(len(train), recipe.batch_size, seed, epoch=0))
     optimizer, scheduler = make_optimizer(net, recipe, steps)
     history: History = {}
     best = {"mse": math.inf, "epoch": 0, "weights": None}
@@ -199,18 +205,10 @@ def evaluate(predictor, images: LabImages, batch_size: int = 100) -> Evaluation:
     """
     is_net = isinstance(predictor, nn.Module)
     device = next(predictor.parameters()).device if is_net else "cpu"
-    was_training = is_net and predictor.training
-    if is_net:
-        predictor.eval()
-    try:
-        with torch.no_grad():
-            parts = [
-                predictor.predict(L.to(device)).cpu()
-                for L in images.L.split(batch_size)
-            ]
-    finally:
-        if is_net:
-            predictor.train(was_training)
+    with evaluation_mode(predictor) if is_net else nullcontext():
+        parts = [
+            predictor.predict(L.to(device)).cpu() for L in images.L.split(batch_size)
+        ]
     ab_hat = torch.cat(parts)
     truth = predictor.true_ab(images.ab.cpu())
     per_image = chrominance_mse(ab_hat, truth)
@@ -256,7 +254,9 @@ def _identity(net, train: LabImages, recipe: Recipe, seed: int) -> dict:
     return {
         "network": str(net),
         "training images": len(train),
-        "hash of the training images": sha256(train.L.cpu().numpy().tobytes()),
+        "hash of the training images": sha256(
+            *(part.cpu().numpy().tobytes() for part in (train.L, train.ab))
+        ),
         "seed": seed,
         **vars(recipe),
     }

@@ -1,6 +1,11 @@
 """The networks, each a plain nn.Module, built by name."""
 
-from helpers.nets.base import ChrominanceNet, count_parameters, size_table
+from helpers.nets.base import (
+    ChrominanceNet,
+    count_parameters,
+    evaluation_mode,
+    size_table,
+)
 from helpers.nets.colorizer import Colorizer
 from helpers.nets.regressor import Regressor
 from helpers.nets.unet import UNet
@@ -26,5 +31,6 @@ __all__ = [
     "UNet",
     "build",
     "count_parameters",
+    "evaluation_mode",
     "size_table",
 ]

@@ -1,5 +1,8 @@
 """What the networks share: from L* in, chrominance out, and the head that ends them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -39,6 +42,26 @@ class ChrominanceNet(nn.Module):
         return self.scale.decode(self(L.float() / L_MAX))
 
 
+@contextmanager
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Evaluate `net` without gradients; each layer is left in the mode it was found in."""
+    was_training = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in was_training.items():
+            module.training = mode
+
+
+def activation(head: str) -> nn.Module:
+    """The last layer that a head names; raises ValueError for an unknown name."""
+    if head not in ACTIVATIONS:
+        raise ValueError(f"head {head!r}: use one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[head]()
+
+
 def start_in_the_middle(last_layer: nn.Module, head: str) -> None:
     """Let an untrained network put out neutral grey.
 
@@ -67,13 +90,11 @@ def size_table(net: nn.Module, size: int = 128) -> str:
     for layer in layers:
         if not isinstance(layer, AbScale):
             hooks.append(layer.register_forward_hook(note))
-    was_training = net.training
     device = next(net.parameters()).device
     try:
-        with torch.no_grad():
-            net.eval()(torch.zeros(1, 1, size, size, device=device))
+        with evaluation_mode(net):
+            net(torch.zeros(1, 1, size, size, device=device))
     finally:
-        net.train(was_training)
         for hook in hooks:
             hook.remove()
     head = f"{'layer':<18}{'output':>16}{'parameters':>12}"

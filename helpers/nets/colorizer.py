@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from helpers.lab import AbScale
-from helpers.nets.base import ACTIVATIONS, ChrominanceNet, start_in_the_middle
+from helpers.nets.base import ChrominanceNet, activation, start_in_the_middle
 
 
 class Colorizer(ChrominanceNet):
@@ -57,7 +57,7 @@ class Colorizer(ChrominanceNet):
         start_in_the_middle(last[-1], head)
         self.num_down = len(maps)
         self.down = nn.Sequential(*down)
-        self.up = nn.Sequential(*up, *last, ACTIVATIONS[head]())
+        self.up = nn.Sequential(*up, *last, activation(head))
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from helpers.lab import AbScale
-from helpers.nets.base import ACTIVATIONS, ChrominanceNet, start_in_the_middle
+from helpers.nets.base import ChrominanceNet, activation, start_in_the_middle
 
 NUM_MODULES = 7  # 128 -> 1
 
@@ -33,7 +33,7 @@ class Regressor(ChrominanceNet):
             channels = maps
         last = nn.Conv2d(channels, 2, 3, 2, 1)  # 2 -> 1
         start_in_the_middle(last, head)
-        self.layers = nn.Sequential(*layers, last, ACTIVATIONS[head]())
+        self.layers = nn.Sequential(*layers, last, activation(head))
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
         """The mean of a* and of b* over all pixels, (B, 2)."""

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.lab import AbScale
-from helpers.nets.base import ACTIVATIONS, ChrominanceNet
+from helpers.nets.base import ChrominanceNet, activation
 
 
 class UNet(ChrominanceNet):
@@ -40,7 +40,7 @@ class UNet(ChrominanceNet):
         self.last = nn.Conv2d(maps[0], 2, 1)
         nn.init.zeros_(self.last.weight)  # starts at the mean colour
         nn.init.constant_(self.last.bias, 128 / 255 if head == "relu" else 0.0)
-        self.activation = ACTIVATIONS[head]()
+        self.activation = activation(head)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""

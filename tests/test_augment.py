@@ -1,0 +1,261 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from helpers import augment as module
+from helpers.augment import (
+    augment,
+    augment_copies,
+    crop_and_resize,
+    flip,
+    random_crop,
+    scale_rgb,
+)
+
+SIDES = st.integers(1, 24)
+IMAGES = st.builds(lambda h, w: (h, w, 3), SIDES, SIDES).flatmap(
+    lambda shape: arrays(np.uint8, shape)
+)
+FEW = settings(max_examples=60, deadline=None, database=None)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+class Coins:
+    """A generator whose coins fall as told; all else is drawn."""
+
+    def __init__(self, *coins: float, seed: int = 0):
+        self.coins = list(coins)
+        self.rng = np.random.default_rng(seed)
+
+    def random(self):
+        return self.coins.pop(0)
+
+    def __getattr__(self, name):
+        return getattr(self.rng, name)
+
+
+# Flip -----------------------------------------------------------------------------
+
+
+def test_flip_mirrors_left_and_right_and_keeps_colours():
+    image = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]], np.uint8)
+    expected = [[[4, 5, 6], [1, 2, 3]], [[10, 11, 12], [7, 8, 9]]]
+    assert flip(image).tolist() == expected
+
+
+@FEW
+@given(IMAGES)
+def test_flip_twice_is_the_image(image):
+    assert np.array_equal(flip(flip(image)), image)
+    assert np.array_equal(flip(image), image[:, ::-1])
+
+
+# Crop -----------------------------------------------------------------------------
+
+
+def test_a_crop_of_the_whole_image_is_the_image():
+    image = noise(16, 16)[..., None].repeat(3, axis=2)
+    assert np.array_equal(crop_and_resize(image, 0, 0, 16), image)
+
+
+def test_a_crop_keeps_what_lies_in_its_square():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[2:6, 3:7] = (10, 20, 30)
+    assert (crop_and_resize(image, 2, 3, 4) == (10, 20, 30)).all()
+    assert crop_and_resize(image, 2, 2, 4)[:, 0].max() == 0
+
+
+def test_a_crop_is_resized_back_linearly():
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[1, 1], image[1, 2] = 40, 200
+    image[2, 1], image[2, 2] = 40, 200
+    row = crop_and_resize(image, 1, 1, 2)[0, :, 0]
+    assert row.tolist() == [40, 80, 160, 200]  # a quarter and three quarters between
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "side"),
+    [(0, 0, 0), (-1, 0, 4), (0, -1, 4), (5, 0, 4), (0, 7, 4), (0, 0, 9), (0, 0, -2)],
+)
+def test_a_crop_outside_the_image_raises(top, left, side):
+    with pytest.raises(ValueError, match="leaves the 8x10 image"):
+        crop_and_resize(np.zeros((8, 10, 3), np.uint8), top, left, side)
+
+
+def test_the_largest_and_the_smallest_crop_are_allowed():
+    image = noise(8, 10, 3)
+    assert crop_and_resize(image, 0, 2, 8).shape == (8, 10, 3)
+    assert (crop_and_resize(image, 7, 9, 1) == image[7, 9]).all()
+
+
+def test_random_crops_keep_sixty_to_a_hundred_percent_of_the_area(monkeypatch):
+    squares = []
+    monkeypatch.setattr(
+        module, "crop_and_resize", lambda image, *square: squares.append(square)
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        random_crop(np.zeros((128, 128, 3), np.uint8), rng)
+    tops, lefts, sides = np.array(squares).T
+    assert sides.min() >= 99  # 128 * sqrt(0.6) = 99.1
+    assert sides.max() == 128
+    areas = (sides / 128) ** 2
+    assert abs(areas.mean() - 0.8) < 0.01
+    small = sides < 120
+    assert (tops + sides)[small].max() == (lefts + sides)[small].max() == 128
+    assert tops.min() == lefts.min() == 0
+    assert not np.array_equal(tops, lefts)
+
+
+# Scale ----------------------------------------------------------------------------
+
+
+def test_scale_multiplies_and_rounds():
+    image = np.array([[[0, 1, 10], [101, 200, 255]]], np.uint8)
+    assert scale_rgb(image, 0.6).tolist() == [[[0, 1, 6], [61, 120, 153]]]
+    assert scale_rgb(image, 1.0).tolist() == image.tolist()
+    assert scale_rgb(image, 0.0).max() == 0
+
+
+@FEW
+@given(IMAGES, st.floats(0, 1))
+def test_scale_is_the_product_rounded_to_the_nearest_level(image, factor):
+    scaled = scale_rgb(image, factor)
+    assert scaled.dtype == np.uint8
+    assert np.abs(scaled - image * factor).max() <= 0.5 + 1e-4
+
+
+def test_one_factor_scales_all_three_channels():
+    grey = noise(9, 9)[..., None].repeat(3, axis=2)
+    scaled = scale_rgb(grey, 0.77)
+    assert (scaled == scaled[..., :1]).all()
+    assert scaled.max() < grey.max()
+
+
+# All three ------------------------------------------------------------------------
+
+
+def test_each_operation_happens_on_its_own_coin():
+    image = noise(16, 16, 3)
+    assert np.array_equal(augment(image, Coins(0.9, 0.9, 0.9)), image)
+    assert np.array_equal(augment(image, Coins(0.1, 0.9, 0.9)), flip(image))
+    cropped = random_crop(image, np.random.default_rng(0))
+    assert np.array_equal(augment(image, Coins(0.9, 0.1, 0.9)), cropped)
+    factor = np.random.default_rng(0).uniform(0.6, 1.0)
+    scaled = scale_rgb(image, factor)
+    assert np.array_equal(augment(image, Coins(0.9, 0.9, 0.1)), scaled)
+
+
+def test_all_three_may_meet_in_one_image():
+    image = noise(16, 16, 3)
+    rng = np.random.default_rng(0)
+    expected = random_crop(flip(image), rng)
+    expected = scale_rgb(expected, rng.uniform(0.6, 1.0))
+    assert np.array_equal(augment(image, Coins(0.1, 0.1, 0.1)), expected)
+    assert not np.array_equal(expected, image)
+
+
+def test_each_operation_happens_with_probability_one_half(monkeypatch):
+    happened = []
+    for name in ("flip", "random_crop", "scale_rgb"):
+        monkeypatch.setattr(
+            module, name, lambda image, *_, name=name: happened.append(name) or image
+        )
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        augment(np.zeros((2, 2, 3), np.uint8), rng)
+    for name in ("flip", "random_crop", "scale_rgb"):
+        assert 900 < happened.count(name) < 1100
+
+
+@FEW
+@given(IMAGES, st.integers(0, 2**32))
+def test_augment_keeps_shape_type_and_range_and_its_input(image, seed):
+    before = image.copy()
+    changed = augment(image, np.random.default_rng(seed))
+    assert changed.shape == image.shape
+    assert changed.dtype == np.uint8
+    assert changed.max() <= image.max()  # nothing brightens, linear never overshoots
+    assert changed.min() >= np.floor(0.6 * image.min())
+    assert np.array_equal(image, before)
+
+
+def test_the_brightest_of_a_scaled_image_stays_above_six_tenths():
+    image = np.full((4, 4, 3), 200, np.uint8)
+    levels = {
+        int(augment(image, np.random.default_rng(seed)).max()) for seed in range(400)
+    }
+    assert min(levels) >= 120
+    assert max(levels) == 200
+    assert len(levels) > 40
+
+
+# The fixed set --------------------------------------------------------------------
+
+
+def test_the_first_copy_is_the_images_themselves():
+    images = torch.from_numpy(noise(5, 3, 12, 12))
+    augmented = augment_copies(images, copies=10)
+    assert augmented.shape == (50, 3, 12, 12)
+    assert augmented.dtype == torch.uint8
+    assert torch.equal(augmented[:5], images)
+
+
+def test_copy_c_of_image_i_lies_at_c_times_n_plus_i():
+    images = torch.arange(4, dtype=torch.uint8).mul(60).view(4, 1, 1, 1)
+    images = images.expand(4, 3, 6, 6).contiguous()  # each of one level: 0 60 120 180
+    augmented = augment_copies(images, copies=20, seed=1)
+    for copy in range(20):
+        for i in range(4):
+            level = augmented[copy * 4 + i].unique()
+            assert len(level) == 1
+            assert 0.6 * 60 * i - 0.5 <= level.item() <= 60 * i
+
+
+def test_each_copy_is_the_augmented_image_of_its_own_generator():
+    images = torch.from_numpy(noise(3, 3, 12, 12))
+    augmented = augment_copies(images, copies=4, seed=7)
+    for copy, i in ((1, 0), (2, 2), (3, 1)):
+        image_bgr = np.ascontiguousarray(images[i].permute(1, 2, 0).numpy())
+        expected = augment(image_bgr, np.random.default_rng([7, copy, i]))
+        found = augmented[copy * 3 + i].permute(1, 2, 0).numpy()
+        assert np.array_equal(found, expected)
+
+
+def test_the_fixed_set_is_a_function_of_the_seed_and_leaves_its_input():
+    images = torch.from_numpy(noise(6, 3, 12, 12))
+    before = images.clone()
+    one = augment_copies(images, copies=5, seed=2)
+    assert torch.equal(one, augment_copies(images, copies=5, seed=2))
+    assert not torch.equal(one, augment_copies(images, copies=5, seed=3))
+    assert torch.equal(images, before)
+    one.zero_()
+    assert torch.equal(images, before)
+
+
+def test_most_copies_differ_from_their_image():
+    images = torch.from_numpy(noise(10, 3, 16, 16))
+    augmented = augment_copies(images, copies=10)
+    equal = sum(
+        torch.equal(augmented[c * 10 + i], images[i])
+        for c in range(1, 10)
+        for i in range(10)
+    )
+    assert 2 <= equal <= 22  # no operation at all: one in eight, 11 of 90
+
+
+def test_one_copy_is_the_images_alone():
+    images = torch.from_numpy(noise(4, 3, 8, 8))
+    assert torch.equal(augment_copies(images, copies=1), images)
+
+
+def test_flip_is_opencv_s_flip_about_the_vertical_axis():
+    image = noise(5, 7, 3)
+    assert np.array_equal(flip(image), cv2.flip(image, 1))
