@@ -48,14 +48,13 @@ def random_crop(image_bgr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def augment(image_bgr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One augmented copy: each of the three operations happens with probability 1/2.
+    """One augmented copy: a crop of its own, mirrored or darkened with probability 1/2.
 
     All three may meet in one image (the assignment's paragraph "Augment your dataset").
     """
     if rng.random() < 0.5:
         image_bgr = flip(image_bgr)
-    if rng.random() < 0.5:
-        image_bgr = random_crop(image_bgr, rng)
+    image_bgr = random_crop(image_bgr, rng)
     if rng.random() < 0.5:
         image_bgr = scale_rgb(image_bgr, rng.uniform(*SCALE_RANGE))
     return image_bgr

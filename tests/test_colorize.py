@@ -71,6 +71,14 @@ def test_the_predicted_colour_is_what_the_picture_gets(shape):
     assert np.abs(lab[..., 0] - luminance(image)).max() < 0.6
 
 
+def test_the_finest_detail_of_the_luminance_stays():
+    rng = np.random.default_rng(0)
+    image = rng.integers(90, 160, (300, 200, 1), dtype=np.uint8).repeat(3, axis=2)
+    result = colorize(Painter(constant(10, 10)), image)
+    assert np.abs(luminance(result) - luminance(image)).max() < 0.6
+    assert luminance(image).std() > 5
+
+
 def test_a_grey_picture_gets_colour_and_a_colour_picture_loses_its_own():
     image = photograph(60, 90)
     lab = bgr_to_lab(image)

@@ -116,14 +116,14 @@ def test_the_unet_works_at_half_size_and_enlarges_bilinearly():
 # Parameters -----------------------------------------------------------------------
 
 
-def test_the_assignment_s_regressor_has_506_parameters():
-    first, middle, last = 1 * 3 * 9 + 3, 3 * 3 * 9 + 3, 3 * 2 * 9 + 2
-    assert first + 5 * middle + last == 506
-    assert count_parameters(Regressor()) == 506
+def test_the_assignment_s_regressor_has_1370_parameters():
+    first, middle, last = 1 * 3 * 25 + 3, 3 * 3 * 25 + 3, 3 * 2 * 25 + 2
+    assert first + 5 * middle + last == 1370
+    assert count_parameters(Regressor()) == 1370
 
 
 def test_batchnorm_takes_the_place_of_the_bias_in_the_regressor():
-    assert count_parameters(Regressor(batchnorm=True)) == 506 + 6 * 3
+    assert count_parameters(Regressor(batchnorm=True)) == 1370 + 6 * 3
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_unet_has_the_parameters_counted_by_hand():
 def test_frozen_parameters_are_not_counted():
     net = Regressor()
     net.layers[0].weight.requires_grad_(False)
-    assert count_parameters(net) == 506 - 27
+    assert count_parameters(net) == 1370 - 75
 
 
 # The table of sizes ---------------------------------------------------------------
@@ -161,9 +161,9 @@ def test_the_size_table_of_the_regressor_goes_from_64_to_1():
     convolutions = [row.split() for row in rows if row.startswith("Conv2d")]
     sides = [int(row[3]) for row in convolutions]
     assert sides == [64, 32, 16, 8, 4, 2, 1]
-    assert [int(row[-1]) for row in convolutions] == [30, 84, 84, 84, 84, 84, 56]
+    assert [int(row[-1]) for row in convolutions] == [78, 228, 228, 228, 228, 228, 152]
     assert [row[1] for row in convolutions] == ["3"] * 6 + ["2"]
-    assert rows[-1].split() == ["total", "506"]
+    assert rows[-1].split() == ["total", "1,370"]
     assert len(rows) == 3 + 14  # head, input, 7 convolutions, 7 ReLU, total
 
 
@@ -210,7 +210,7 @@ def test_predict_is_forward_on_l_over_100_in_natural_units(name, options, side):
 @pytest.mark.parametrize("name", ["colorizer", "unet", "regressor"])
 @pytest.mark.parametrize(
     ("head", "low", "high"),
-    [("relu", -128, 1e9), ("sigmoid", -128, 127), ("tanh", -128, 128)],
+    [("relu", -128, float("inf")), ("sigmoid", -128, 127), ("tanh", -128, 128)],
 )
 def test_predictions_stay_in_the_range_of_the_head(name, head, low, high):
     net = seeded(name, head=head)
@@ -326,7 +326,7 @@ def test_networks_are_built_by_name_with_their_options():
     assert isinstance(build("regressor", maps=5), Regressor)
     assert isinstance(build("unet"), UNet)
     assert isinstance(build("colorizer", num_down=4), Colorizer)
-    assert count_parameters(build("regressor", maps=4)) > 506
+    assert count_parameters(build("regressor", maps=4)) > 1370
     assert set(nets.NETWORKS) == {"regressor", "colorizer", "unet"}
 
 

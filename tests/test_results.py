@@ -123,13 +123,13 @@ def test_results_md_shows_each_figure_beside_the_published_one(tmp_path, data):
     evaluation = Evaluation(mse, torch.zeros(3), torch.zeros(3, 2))
     published = EXPERIMENTS["regressor/relu"].published
     row = network_row(
-        evaluation, predicts="mean", parameters=506, epochs=3, published=published
+        evaluation, predicts="mean", parameters=884, epochs=3, published=published
     )
     rows = {"regressor": row, "constant": network_row(evaluation)}
     start(tmp_path).finish(rows, data.faces, data.split)
     page = results.write_results(tmp_path).read_text()
     line = next(x for x in page.splitlines() if "| regressor |" in x)
-    assert "506" in line and "**2.000e-04**" in line and "1.195e-04" in line
+    assert "884" in line and "**2.000e-04**" in line and "1.195e-04" in line
     assert f"| {2e-4 / 1.195e-4:.2f} |" in line
     assert page.index("| constant |") < page.index("| regressor |")  # maps, then means
     assert read_json(tmp_path / "results.json")["notebooks"]["04_test"]["networks"]
