@@ -244,10 +244,11 @@ def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
         raise InputError(
             f"{folder}: no trained {kind} here; run `deepcolor run` first or give --weights"
         )
-    net, metadata = load_weights(Path(weights) if weights else found[0])
-    if metadata["network"] != kind:
+    path = Path(weights) if weights else found[0]
+    net, metadata = load_weights(path)
+    if (metadata["network"] == "regressor") != (kind == "regressor"):
         raise InputError(
-            f"{weights}: a {metadata['network']}; this command needs a {kind}"
+            f"{path}: holds a {metadata['network']}; this command needs a {kind}"
         )
     return net
 

@@ -88,6 +88,18 @@ def test_colorize_keeps_size_and_luminance_and_never_overwrites(
     deepcolor(*command, "--force")
 
 
+def test_a_regressor_is_refused_for_colorizing_and_a_colorizer_for_means(
+    course_run, photographs, tmp_path
+):
+    run_dir, _ = course_run
+    regressor = run_dir / "04_regressor/regressor.safetensors"
+    unet = run_dir / "08_extra_credit/best.safetensors"
+    command = ["colorize", photographs, "-o", tmp_path, "--weights", regressor]
+    assert "holds a regressor" in one_error_line(deepcolor(*command, exit_code=2))
+    command = ["chrominance", photographs, "--weights", unet]
+    assert "holds a unet" in one_error_line(deepcolor(*command, exit_code=2))
+
+
 def test_evaluate_prints_every_metric(course_run, photographs):
     run_dir, _ = course_run
     weights = run_dir / "08_extra_credit/best.safetensors"
