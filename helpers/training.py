@@ -132,6 +132,7 @@ def fit(
         )
     if len(train) < 2:
         raise InputError("training needs at least 2 images")
+    train = train.to(next(net.parameters()).device)  # once, not minibatch by minibatch
     net.fit_scale(train.ab)
     steps = len(minibatches(len(train), recipe.batch_size, seed, epoch=0))
     optimizer, scheduler = make_optimizer(net, recipe, steps)
