@@ -75,7 +75,7 @@ class LuminanceTable(Baseline):
 
     def __init__(self, train: LabImages):
         height, width = train.L.shape[2:]
-        self.shape = (height, width)
+        self.shape = (height, width) if self.cell else None
         self.num_cells = self._cells(height, width).max().item() + 1
         size = self.num_cells * self.levels
         total, count = torch.zeros(2, size, dtype=torch.float64), torch.zeros(size)
@@ -95,6 +95,8 @@ class LuminanceTable(Baseline):
         return self.table[:, self._entry(L)].transpose(0, 1)  # (B, 2, H, W)
 
     def _entry(self, L: torch.Tensor) -> torch.Tensor:
+        if self.shape and self.shape != L.shape[2:]:
+            raise ValueError(f"fitted at {self.shape}, asked at {tuple(L.shape[2:])}")
         level = (L[:, 0].float() * (self.levels / L_MAX)).long()
         level = level.clamp(0, self.levels - 1)  # (B, H, W)
         return self._cells(*L.shape[2:]) * self.levels + level

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import torch
 
+from helpers.images import to_square
 from helpers.lab import bgr_to_lab, lab_to_bgr
 from helpers.nets import Colorizer, Regressor, evaluation_mode
 
@@ -39,14 +40,11 @@ def predict_mean_chrominance(
 ) -> tuple[float, float]:
     """The mean a* and mean b* that a regressor sees in the luminance of one photograph.
 
-    image_bgr is (H, W, 3) uint8 of any size; it is resized to 128x128.
+    image_bgr is (H, W, 3) uint8 of any size; its centre square is resized to 128x128, as
+    the training images were.
     """
-    L = bgr_to_lab(image_bgr)[:, :, :1]
-    shrinks = min(image_bgr.shape[:2]) > NETWORK_SIZE
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    a, b = _predict(
-        net, cv2.resize(L, (NETWORK_SIZE, NETWORK_SIZE), interpolation=how)
-    )[0]
+    L = bgr_to_lab(to_square(image_bgr, NETWORK_SIZE))[:, :, :1]
+    a, b = _predict(net, L)[0]
     return float(a), float(b)
 
 

@@ -168,9 +168,11 @@ def embedded_portraits() -> Path:
         portraits.write_portraits(temporary)
         temporary.chmod(0o755)
         temporary.rename(folder)
-    except OSError:
+    except (OSError, RuntimeError) as error:
         if not folder.is_dir():  # else another process was quicker
-            raise
+            raise InputError(
+                f"{OUTPUTS}: cannot draw the portraits ({error})"
+            ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -204,9 +206,10 @@ def split_faces(
 
     Each image (by="random") or each sitter (by="groups") draws a lottery number, a hash
     of the seed and its name; the lowest tenth are the test part. The numbers of the
-    others do not change when a photograph is added, so at most one image for each added
-    one changes its side. By groups, no sitter stands in both parts; without known groups
-    the split is random and `how` says so. Both parts come shuffled by torch.randperm.
+    others do not change when a photograph is added, so in the random split at most one
+    image for each added one changes its side. By groups, no sitter stands in both parts
+    and whole sitters may move; without known groups the split is random and `how` says
+    so. Both parts come shuffled by torch.randperm.
     Raises InputError for another `by` or a fraction that leaves a part empty.
     """
     if by not in ("random", "groups"):

@@ -29,8 +29,8 @@ class LabImages:
     L    (N, 1, H, W) float16, L* in 0..100
     ab   (N, 2, H, W) float16, a* and b* in natural units
 
-    float16 halves the memory; it moves a value by at most 1/32, which adds less than
-    1e-8 to an error on scale S.
+    float16 halves the memory; it moves a value by at most 1/32 and the error of a picture
+    by less than a thousandth of that error.
     """
 
     L: torch.Tensor

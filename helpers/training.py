@@ -138,7 +138,7 @@ def fit(
     optimizer, scheduler = make_optimizer(net, recipe, steps)
     history: History = {}
     best = {"mse": math.inf, "epoch": 0, "weights": None}
-    identity = _identity(net, train, recipe, seed) if checkpoint else {}
+    identity = _identity(net, train, validation, recipe, seed) if checkpoint else {}
     if checkpoint and (saved := load_checkpoint(checkpoint)):
         _check_same(checkpoint, saved["identity"], identity)
         net.load_state_dict(saved["weights"])
@@ -250,14 +250,18 @@ def epoch_line(row: dict, num_epochs: int) -> str:
     return f"{line}  {row['seconds']:.1f} s"
 
 
-def _identity(net, train: LabImages, recipe: Recipe, seed: int) -> dict:
+def _identity(net, train, validation, recipe: Recipe, seed: int) -> dict:
     """What must be equal for a checkpoint to go on, as plain values."""
+
+    def hash_of(images: LabImages | None) -> str:
+        parts = (images.L, images.ab) if images else ()
+        return sha256(*(part.cpu().numpy().tobytes() for part in parts))
+
     return {
         "network": str(net),
         "training images": len(train),
-        "hash of the training images": sha256(
-            *(part.cpu().numpy().tobytes() for part in (train.L, train.ab))
-        ),
+        "hash of the training images": hash_of(train),
+        "hash of the validation images": hash_of(validation),
         "seed": seed,
         **vars(recipe),
     }

@@ -176,3 +176,9 @@ def test_on_its_own_training_part_every_fit_is_better_than_a_constant():
     assert neutral > mean > pixel
     assert mean > table
     assert mean > position
+
+
+def test_a_position_table_refuses_another_size():
+    train = LabImages(torch.rand(4, 1, 8, 8) * 100, torch.randn(4, 2, 8, 8))
+    with pytest.raises(ValueError, match=r"fitted at \(8, 8\), asked at \(16, 16\)"):
+        PositionTable(train).predict(torch.rand(1, 1, 16, 16) * 100)
