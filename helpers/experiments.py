@@ -47,7 +47,7 @@ PROFILES = {
         wide_maps=(8, 16, 32, 64), unet_base=8,
     ),
     "standard": Profile(
-        copies=10, regressor=24, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
+        copies=10, regressor=32, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
         wide_maps=(32, 64, 128, 256), unet_base=16,
     ),
     "full": Profile(

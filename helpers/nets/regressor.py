@@ -47,3 +47,10 @@ class Regressor(ChrominanceNet):
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) to (B, 2); sizes other than 128 are averaged at the end."""
         return self.layers(L).mean(dim=(2, 3))
+
+    def predict(self, L: torch.Tensor) -> torch.Tensor:
+        """Natural L* (B, 1, H, W) to natural (B, 2): the mean of both ways to look at it.
+
+        A mirrored picture has the same mean colour, so the network is asked twice.
+        """
+        return (super().predict(L) + super().predict(L.flip(3))) / 2
