@@ -202,9 +202,9 @@ def test_predict_is_forward_on_l_over_100_in_natural_units(name, options, side):
     with torch.no_grad():
         ab_hat = net.predict(L)
         once = net.scale.decode(net(L / 100))
-    mirrored = net.scale.decode(net(L.flip(3) / 100))
-    expected = (once + mirrored) / 2 if name == "regressor" else once
-    assert torch.allclose(ab_hat, expected, atol=1e-3)
+        mirrored = net.scale.decode(net(L.flip(3) / 100))
+        expected = (once + mirrored) / 2 if name == "regressor" else once
+        assert torch.allclose(ab_hat, expected, atol=1e-3)
         assert torch.allclose(net.predict(L.half()), ab_hat, atol=0.5)
     assert ab_hat.dtype == torch.float32
     assert ab_hat.shape == net.true_ab(torch.zeros(2, 2, side, side)).shape
