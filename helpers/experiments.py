@@ -43,7 +43,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=8, explore=3, batchnorm=3, colorizer=6, extra=2, best=4,
+        copies=2, regressor=8, explore=2, batchnorm=3, colorizer=5, extra=2, best=3,
         wide_maps=(8, 16, 32, 64), unet_base=8,
     ),
     "standard": Profile(
