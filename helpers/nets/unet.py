@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.lab import AbScale
-from helpers.nets.base import ChrominanceNet, activation
+from helpers.nets.base import ChrominanceNet, activation, start_in_the_middle
 
 
 class UNet(ChrominanceNet):
@@ -39,7 +39,7 @@ class UNet(ChrominanceNet):
         )
         self.last = nn.Conv2d(maps[0], 2, 1)
         nn.init.zeros_(self.last.weight)  # starts at the mean colour
-        nn.init.constant_(self.last.bias, 128 / 255 if head == "relu" else 0.0)
+        start_in_the_middle(self.last, head)
         self.activation = activation(head)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
