@@ -1,12 +1,18 @@
 """Augmentation as the assignment asks: flip, crop and resize back, scale B, G and R.
 
-One-image functions take and return image_bgr (H, W, 3) uint8. Only training images are
-ever augmented.
+One-image functions take and return image_bgr (H, W, 3) uint8. `FreshImages` draws new
+copies of a whole minibatch at once, on the device. Only training images are ever augmented.
 """
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
+
+from helpers.files import sha256
+from helpers.lab import LabImages, bgr_batch_to_lab
 
 AREA_RANGE = (0.6, 1.0)  # share of the image's area that a crop keeps
 SCALE_RANGE = (0.6, 1.0)  # the assignment's range for the RGB scalar
@@ -77,3 +83,72 @@ def augment_copies(
             image_bgr = np.ascontiguousarray(planes[i].transpose(1, 2, 0))
             planes[copy * num_images + i] = augment(image_bgr, rng).transpose(2, 0, 1)
     return augmented
+
+
+NUM_DRAWS = 6  # mirror?, area, top, left, darken?, factor
+
+
+def random_draws(num_images: int, seed: int, epoch: int) -> torch.Tensor:
+    """The epoch's random numbers (N, 6) float32 in [0, 1), a row an image.
+
+    A function of seed and epoch: whoever knows the position in an epoch can go on there.
+    """
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch + 500_000)
+    return torch.rand(num_images, NUM_DRAWS, generator=generator)
+
+
+def augment_batch(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Augment a minibatch as `augment` does an image, with one resampling for all of it.
+
+    images   (B, 3, H, W) uint8 BGR
+    draws    (B, 6) float32 in [0, 1), rows of `random_draws`
+    returns  (B, 3, H, W) float32 BGR in 0..1, on the images' device
+    """
+    mirror, area, top, left, darken, factor = draws.unbind(1)
+    low, high = AREA_RANGE
+    side = (low + (high - low) * area).sqrt()  # of the crop; the image's side is 1
+    x = (2 * left - 1) * (1 - side)  # the crop's middle; the image reaches from -1 to 1
+    y = (2 * top - 1) * (1 - side)
+    zero = torch.zeros_like(side)
+    across = torch.where(mirror < 0.5, -side, side)
+    rows = [across, zero, x, zero, side, y]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    cropped = F.grid_sample(
+        images.float() / 255, grid, padding_mode="border", align_corners=False
+    )
+    low, high = SCALE_RANGE
+    scale = torch.where(darken < 0.5, low + (high - low) * factor, 1.0)
+    return cropped * scale.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class FreshImages:
+    """Training images that are augmented anew each time a minibatch is taken.
+
+    images  (N, 3, H, W) uint8 BGR: a twelfth of the fixed set's memory, and never the same
+            picture twice
+    """
+
+    images: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def ab(self) -> torch.Tensor:
+        """Chrominance (N, 2, H, W) float16 of the images as they are."""
+        parts = self.images.split(64)
+        return torch.cat([bgr_batch_to_lab(p.float() / 255).ab.half() for p in parts])
+
+    def to(self, device: str) -> "FreshImages":
+        """The same images on another device."""
+        return FreshImages(self.images.to(device))
+
+    def minibatch(self, index: torch.Tensor, draws: torch.Tensor) -> LabImages:
+        """The images at `index`, augmented by their rows of `draws` (N, 6)."""
+        return bgr_batch_to_lab(augment_batch(self.images[index], draws[index]))
+
+    def data_hash(self) -> str:
+        """SHA-256 of all pixels: equal hash, equal data."""
+        return sha256(self.images.cpu().numpy().tobytes())

@@ -139,10 +139,10 @@ def run(
 def train(name, profile, images, split, run_dir, device, seed, epochs):
     """Train one network by its NAME, for example maps/32; the same command goes on."""
     from helpers import experiments as course
+    from helpers.execution import choose_device
     from helpers.faces import load_faces, split_faces
     from helpers.files import write_json
     from helpers.results import default_run_dir
-    from helpers.training import choose_device
 
     course.get_experiment(name)
     seed = course.DEFAULT_SEED if seed is None else seed
@@ -175,11 +175,11 @@ def train(name, profile, images, split, run_dir, device, seed, epochs):
 def evaluate(weights, images, device):
     """Test trained WEIGHTS on all photographs of --images."""
     from helpers.checkpoint import load_weights
+    from helpers.evaluation import evaluate as test
+    from helpers.execution import choose_device
     from helpers.faces import load_faces
     from helpers.lab import to_bgr_images, to_lab_images
     from helpers.metrics import bootstrap, picture_metrics
-    from helpers.training import choose_device
-    from helpers.training import evaluate as test
 
     net, metadata = load_weights(Path(weights))
     faces = load_faces(images)

@@ -9,10 +9,13 @@ from helpers import nets
 from helpers.augment import augment_copies
 from helpers.baselines import BASELINES
 from helpers.checkpoint import save_weights
+from helpers.evaluation import Evaluation, evaluate
+from helpers.execution import set_seed
 from helpers.faces import FaceSet, Split
 from helpers.files import InputError
 from helpers.lab import LabImages, to_lab_images
-from helpers.training import Evaluation, History, Recipe, evaluate, fit, set_seed
+from helpers.recipe import Recipe
+from helpers.training import History, fit
 
 # Of the seeds 0 to 7 this one parts the course's photographs so that the constant and the
 # table L -> ab have errors nearest to those on the split of the published figures.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -66,6 +67,28 @@ def sha256(*parts: bytes) -> str:
 
 
 def free_cores() -> int:
-    """The number of processor cores that this process may use."""
+    """The number of processor cores that this process may use.
+
+    The least of what its affinity and its container's quota (cgroup 2) leave to it.
+    """
     has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, math.floor(min(cores, _cgroup_cores())))
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """The smallest quota on the way from this process's cgroup up to the root."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return math.inf
+    paths = [line[3:].lstrip("/") for line in lines if line.startswith("0::")]
+    folders = [root / path for path in paths] + [root]
+    cores = math.inf
+    for folder in {f for start in folders for f in (start, *start.parents)}:
+        limit = folder / "cpu.max"
+        if folder.is_relative_to(root) and limit.is_file():
+            quota, period = limit.read_text().split()
+            if quota != "max":
+                cores = min(cores, int(quota) / int(period))
+    return cores

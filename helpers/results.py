@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from helpers.execution import choose_device, set_seed
 from helpers.experiments import get_profile
 from helpers.faces import FaceSet, Split
 from helpers.files import (
@@ -28,7 +29,6 @@ from helpers.files import (
     write_json,
 )
 from helpers.images import write_image
-from helpers.training import choose_device, set_seed
 
 SCHEMA = 1
 RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # what `run_dir=""` means, when it is set

@@ -1,130 +1,212 @@
-"""Training and testing: one plain loop for every network.
+"""Training: one loop for every network, plain or fast, in one process or several.
 
-Minibatches are a function of seed and epoch, so that a stopped training goes on exactly
-where its last checkpoint was written.
+Minibatches and augmentation are functions of seed, epoch and position, so that a stopped
+training goes on at the exact step, to the same bits.
 """
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import processes
+from helpers.augment import FreshImages, random_draws
 from helpers.checkpoint import load_checkpoint, save_checkpoint
-from helpers.files import InputError, WorkFailed, sha256
-from helpers.lab import LabImages
-from helpers.metrics import Estimate, bootstrap, chrominance_mse
-from helpers.nets import ChrominanceNet, evaluation_mode
+from helpers.evaluation import evaluate
+from helpers.execution import PLAIN, Execution
+from helpers.files import InputError, WorkFailed
+from helpers.lab import L_MAX, LabImages
+from helpers.nets import ChrominanceNet
+from helpers.progress import progress
+from helpers.recipe import Recipe, make_optimizer, minibatches
+from helpers.stopping import StopSignals
 
 History = dict[str, list[float]]
+CHECK_EVERY = {"cpu": 1, "cuda": 50}  # steps; to look at a GPU's loss is to wait for it
+SAVE_EVERY = 60.0  # seconds between checkpoints within an epoch
 
 
 class TrainingDiverged(WorkFailed):
     """The loss is no longer a finite number; the message says where and what to try."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
+class Training:
+    """A training in progress: all that has to be kept to go on with it.
 
-    num_epochs    passes over the training part
-    batch_size    images in a minibatch
-    lr            learning rate; the peak where the schedule is onecycle
-    optimizer     "adamw", "adam" or "sgd" (momentum 0.9)
-    schedule      "onecycle" (warm up, then down to zero) or "constant"
-    weight_decay  as the optimizer defines it
-    patience      stop after so many epochs without a better validation error; 0: never
+    epoch, step     where it stands: the epoch, from 1, and the steps done in it
+    loss_sum        sum over this epoch's images so far, on the network's device
+    seconds         spent on this epoch so far
+    history, best   as `fit` describes them
     """
 
-    num_epochs: int
-    batch_size: int = 50
-    lr: float = 1e-2
-    optimizer: str = "adamw"
-    schedule: str = "onecycle"
-    weight_decay: float = 0.01
-    patience: int = 0
+    def __init__(self, net: ChrominanceNet, optimizer, scheduler, execution: Execution):
+        self.net, self.optimizer, self.scheduler = net, optimizer, scheduler
+        self.execution = execution
+        self.device = next(net.parameters()).device
+        self.history: History = {"epoch": [], "lr": [], "train_mse": [], "seconds": []}
+        self.best = {"mse": math.inf, "epoch": 0, "weights": None}
+        self.epoch = 0
+        self.next_epoch()
+
+    def next_epoch(self) -> None:
+        """Stand at the start of the next epoch."""
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.loss_sum = torch.zeros((), device=self.device)
+
+    def finish_epoch(self, train, test, validation) -> dict:
+        """Test, note the epoch's numbers in the history, remember the best; the numbers."""
+        loss = processes.sum_of_all(self.loss_sum).item() / len(train)
+        row = {
+            "epoch": self.epoch,
+            "lr": self.lr,
+            "train_mse": self.net.scale.loss_on_scale_s(loss),
+            "seconds": self.seconds,
+        }
+        for part, images in (("test_mse", test), ("validation_mse", validation)):
+            if images is not None:
+                row[part] = _mse(self.net, images)
+        for name, value in row.items():
+            self.history.setdefault(name, []).append(value)
+        if validation is not None and row["validation_mse"] < self.best["mse"]:
+            weights = {k: v.clone() for k, v in self.net.state_dict().items()}
+            self.best = {"mse": row["validation_mse"], "epoch": self.epoch}
+            self.best["weights"] = weights
+        self.next_epoch()
+        return row
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Whether all epochs are done, or patience has ended."""
+        waited = self.epoch - 1 - self.best["epoch"]
+        impatient = 0 < recipe.patience <= waited
+        return impatient or self.epoch > recipe.num_epochs
+
+    def state(self) -> dict:
+        """Tensors and plain values, from which `load` goes on."""
+        return {
+            "execution": asdict(self.execution),
+            "weights": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "loss_sum": processes.sum_of_all(self.loss_sum.clone()),
+            **{name: getattr(self, name) for name in PLAIN_STATE},
+        }
+
+    def load(self, saved: dict) -> None:
+        """Go back to where `state` was taken."""
+        for part in ("net", "optimizer", "scheduler"):
+            name = "weights" if part == "net" else part
+            getattr(self, part).load_state_dict(saved[name])
+        if processes.rank() == 0:  # the sum is that of all processes
+            self.loss_sum = saved["loss_sum"].to(self.device)
+        for name in PLAIN_STATE:
+            setattr(self, name, saved[name])
 
 
-def set_seed(seed: int) -> None:
-    """Seed torch; call it before a network is built and before it is trained."""
-    torch.manual_seed(seed)
+PLAIN_STATE = ("epoch", "step", "seconds", "lr", "history", "best")
 
 
-def choose_device(device: str = "auto") -> str:
-    """The device to compute on: "cpu", "cuda" or, for "auto", the GPU where there is one.
+def train_step(
+    training: Training, called: nn.Module, minibatch: LabImages, share: float
+):
+    """zero_grad, forward, loss, backward; returns (loss, norm of the gradient).
 
-    Where a GPU is asked for and absent the answer is "cpu", with a printed note. Raises
-    InputError for another word.
+    called  the network as it is computed: itself, compiled, or shared by processes
+    share   this process's part of the minibatch, 1 when it trains alone
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {device!r}: unknown; use auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device is visible: computing on the CPU")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    training.optimizer.zero_grad()
+    with training.execution.autocast(training.device):
+        y = called(minibatch.L.float() / L_MAX)
+    loss = F.mse_loss(y.float(), training.net.target(minibatch.ab))
+    (loss * share * processes.count()).backward()  # processes average their gradients
+    gradients = [p.grad for p in training.net.parameters() if p.grad is not None]
+    return loss.detach(), nn.utils.get_total_norm(gradients)
 
 
-def minibatches(
-    num_images: int, batch_size: int, seed: int, epoch: int
-) -> tuple[torch.Tensor, ...]:
-    """A tuple of index tensors that visits every image once, each epoch in its own order.
+def train_epoch(
+    training: Training,
+    called: nn.Module,
+    train: LabImages | FreshImages,
+    batches: Sequence[torch.Tensor],
+    draws: torch.Tensor,
+    names: Sequence[str] = (),
+    wants_to_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Go on with an epoch from where it stands; returns False when it was stopped.
 
-    The minibatches are equal in size but for one image, so none is left with a single
-    image, for which BatchNorm has no variance.
+    Raises TrainingDiverged before the step that would spoil the network; weights and
+    buffers are then those of the last look (`CHECK_EVERY`).
     """
-    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
-    order = torch.randperm(num_images, generator=generator)
-    steps = math.ceil(num_images / batch_size)
-    if batch_size > 1:
-        steps = max(1, min(steps, num_images // 2))
-    return order.tensor_split(steps)
-
-
-def train_epoch(net, train, optimizer, scheduler, batches) -> float:
-    """One pass over the training part; returns the mean loss over the images.
-
-    The order of the steps is the textbook's: zero_grad, forward, loss, backward, step.
-    """
-    device = next(net.parameters()).device
-    net.train()
-    total_loss = torch.zeros((), device=device)
-    for index in batches:
-        minibatch = train[index].to(device)
-        L, target = minibatch.L.float() / 100, net.target(minibatch.ab)
-        optimizer.zero_grad()
-        loss = F.mse_loss(net(L), target)
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        total_loss += loss.detach() * len(index)
-    return total_loss.item() / len(train)
+    every = CHECK_EVERY[training.device.type]
+    healthy, watched = None, 0.0
+    training.net.train()
+    remaining = batches[training.step :]
+    for index in progress(
+        remaining, f"epoch {training.epoch}", shown=processes.rank() == 0
+    ):
+        started = time.perf_counter()
+        if healthy is None:
+            healthy = {k: v.clone() for k, v in training.net.state_dict().items()}
+        mine = processes.my_part(index)
+        minibatch = train.minibatch(mine, draws)
+        loss, norm = train_step(training, called, minibatch, len(mine) / len(index))
+        watched = watched + loss + norm  # NaN and Inf stay in a sum
+        training.step += 1
+        looks = training.step % every == 0 or training.step == len(batches)
+        if looks and not math.isfinite(watched):
+            training.net.load_state_dict(healthy)
+            raise TrainingDiverged(_what_diverged(training, len(batches), index, names))
+        training.optimizer.step()
+        training.scheduler.step()
+        training.loss_sum += loss * len(mine)
+        training.seconds += time.perf_counter() - started
+        if looks:
+            healthy = None
+            if wants_to_stop():
+                return False
+    return True
 
 
 def fit(
     net: ChrominanceNet,
-    train: LabImages,
+    train: LabImages | FreshImages,
     test: LabImages | None = None,
     *,
     recipe: Recipe,
     seed: int = 0,
     validation: LabImages | None = None,
+    execution: Execution = PLAIN,
     checkpoint: Path | None = None,
+    save_every: float = SAVE_EVERY,
+    names: Sequence[str] = (),
     log: Callable[[str], None] | None = None,
+    after_epoch: Callable[[dict], None] | None = None,
+    stop: StopSignals | None = None,
 ) -> History:
     """Train `net` in place on its device; returns one number an epoch in each list.
 
     History: epoch, lr, train_mse (scale S, in training mode), test_mse (scale S; only
     recorded, nothing is chosen by it), validation_mse, seconds.
 
-    With `validation` the weights of its best epoch are kept at the end, and
-    `recipe.patience` stops early. With `checkpoint` each epoch is saved there, and a
-    stopped training goes on from it; a finished one returns at once. Raises InputError
-    when the checkpoint belongs to other data, another network or recipe, and
-    TrainingDiverged when the loss is no longer finite.
+    validation   keep the weights of its best epoch; `recipe.patience` stops early
+    execution    how steps are computed; a checkpoint goes on in the form it was started in
+    checkpoint   saved here after each epoch, every `save_every` seconds, and when stopped;
+                 the same call goes on from it at the exact step, or returns at once
+    names        of the training images, to name those whose loss is not finite
+    log          called with a line after each epoch; `after_epoch` with its numbers
+
+    Ctrl-C ends it after the step: the network is as trained so far, and `stop.received`
+    tells. TERM and USR1 save, then act as they would have without us. Under torchrun the
+    processes share every minibatch; the first of them writes and logs.
+
+    Raises InputError when the checkpoint belongs to other data, another network or recipe,
+    and TrainingDiverged when loss or gradient are no longer finite.
     """
     if recipe.patience and validation is None:
         raise ValueError(
@@ -132,113 +214,78 @@ def fit(
         )
     if len(train) < 2:
         raise InputError("training needs at least 2 images")
-    train = train.to(next(net.parameters()).device)  # once, not minibatch by minibatch
+    device = next(net.parameters()).device
+    train = train.to(device)  # once, not minibatch by minibatch
     net.fit_scale(train.ab)
-    steps = len(minibatches(len(train), recipe.batch_size, seed, epoch=0))
-    optimizer, scheduler = make_optimizer(net, recipe, steps)
-    history: History = {}
-    best = {"mse": math.inf, "epoch": 0, "weights": None}
     identity = _identity(net, train, validation, recipe, seed) if checkpoint else {}
-    if checkpoint and (saved := load_checkpoint(checkpoint)):
+    saved = load_checkpoint(checkpoint) if checkpoint else None
+    if saved:
         _check_same(checkpoint, saved["identity"], identity)
-        net.load_state_dict(saved["weights"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
-        history, best = saved["history"], saved["best"]
-
-    first = len(history.get("epoch", [])) + 1
-    for epoch in range(first, recipe.num_epochs + 1):
-        if recipe.patience and epoch - 1 - best["epoch"] >= recipe.patience:
-            break
-        started = time.perf_counter()
-        lr = optimizer.param_groups[0]["lr"]
-        batches = minibatches(len(train), recipe.batch_size, seed, epoch)
-        loss = train_epoch(net, train, optimizer, scheduler, batches)
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"epoch {epoch}: the loss is {loss}; lower the learning rate ({lr:.2g})"
-            )
-        row = {"epoch": epoch, "lr": lr, "train_mse": net.scale.loss_on_scale_s(loss)}
-        row["seconds"] = time.perf_counter() - started
-        for part, images in (("test_mse", test), ("validation_mse", validation)):
-            if images is not None:
-                row[part] = evaluate(net, images).mse.mean
-        for name, value in row.items():
-            history.setdefault(name, []).append(value)
-        if validation is not None and row["validation_mse"] < best["mse"]:
-            weights = {k: v.clone() for k, v in net.state_dict().items()}
-            best = {"mse": row["validation_mse"], "epoch": epoch, "weights": weights}
-        if checkpoint:
-            state = {
-                "identity": identity,
-                "weights": net.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "history": history,
-                "best": best,
-            }
-            save_checkpoint(checkpoint, state)
-        if log:
-            log(epoch_line(row, recipe.num_epochs))
-    if best["weights"] is not None:
-        net.load_state_dict(best["weights"])
-    return history
+        execution = Execution(**saved["execution"])
+    execution.prepare(net)
+    steps = len(minibatches(len(train), recipe.batch_size, seed, epoch=0))
+    optimizer, scheduler = make_optimizer(net, recipe, steps, execution.fused)
+    training = Training(net, optimizer, scheduler, execution)
+    if saved:
+        training.load(saved)
+    with execution.active(), stop or StopSignals() as stop:
+        called = execution.compile(processes.share(net))
+        keeper = _Keeper(training, checkpoint, identity, save_every, stop)
+        while not training.is_finished(recipe):
+            epoch = training.epoch
+            batches = minibatches(len(train), recipe.batch_size, seed, epoch)
+            draws = random_draws(len(train), seed, epoch).to(device)
+            if not train_epoch(
+                training, called, train, batches, draws, names, keeper.looks_up
+            ):
+                break
+            row = training.finish_epoch(train, test, validation)
+            keeper.save()
+            if processes.rank() == 0:
+                if log:
+                    log(epoch_line(row, recipe.num_epochs))
+                if after_epoch:
+                    after_epoch(row)
+    if training.best["weights"] is not None:
+        net.load_state_dict(training.best["weights"])
+    if stop.received:
+        where = f"epoch {training.epoch}, step {training.step}"
+        kept = "; the same command goes on there" if checkpoint else ""
+        (log or print)(f"stopped by {stop.received.name} at {where}{kept}")
+        stop.pass_on()
+    return training.history
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A predictor tested on images.
+class _Keeper:
+    """Writes the checkpoints of a training, when it is time and before it is stopped."""
 
-    mse        mean error on scale S with its 95 % interval
-    per_image  (N,) the error of each image
-    ab_hat     (N, 2) or (N, 2, H, W) float32, natural units
-    """
+    def __init__(self, training, path: Path | None, identity, every: float, stop):
+        self.training, self.path, self.identity = training, path, identity
+        self.every, self.stop = every, stop
+        self.saved_at = time.monotonic()
 
-    mse: Estimate
-    per_image: torch.Tensor
-    ab_hat: torch.Tensor
+    def looks_up(self) -> bool:
+        """Between two steps: save where that is due; returns True to stop."""
+        due = time.monotonic() - self.saved_at >= self.every
+        stops, due = processes.any_of_all(self.stop.received is not None, due)
+        if stops or due:
+            self.save()
+        return stops
 
-
-def evaluate(predictor, images: LabImages, batch_size: int = 100) -> Evaluation:
-    """Test a network or a baseline, in minibatches, without gradients.
-
-    A network is put into evaluation mode and then back into the mode it was found in.
-    """
-    is_net = isinstance(predictor, nn.Module)
-    device = next(predictor.parameters()).device if is_net else "cpu"
-    with evaluation_mode(predictor) if is_net else nullcontext():
-        parts = [
-            predictor.predict(L.to(device)).cpu() for L in images.L.split(batch_size)
-        ]
-    ab_hat = torch.cat(parts)
-    truth = predictor.true_ab(images.ab.cpu())
-    per_image = chrominance_mse(ab_hat, truth)
-    return Evaluation(bootstrap(per_image), per_image, ab_hat)
+    def save(self) -> None:
+        """Write the checkpoint, where one is wanted; all processes take part."""
+        if self.path:
+            state = {"identity": self.identity, **self.training.state()}
+            if processes.rank() == 0:
+                save_checkpoint(self.path, state)
+        self.saved_at = time.monotonic()
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe, steps_per_epoch: int):
-    """The recipe's optimizer and its schedule, which is stepped after each minibatch."""
-    parameters, decay = net.parameters(), recipe.weight_decay
-    if recipe.optimizer == "sgd":
-        optimizer = torch.optim.SGD(
-            parameters, recipe.lr, momentum=0.9, weight_decay=decay
-        )
-    elif recipe.optimizer in ("adam", "adamw"):
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-        optimizer = kind(parameters, recipe.lr, weight_decay=decay)
-    else:
-        raise InputError(f"optimizer {recipe.optimizer!r}: use adamw, adam or sgd")
-    if recipe.schedule == "onecycle":
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            recipe.lr,
-            total_steps=max(recipe.num_epochs * steps_per_epoch, 2),
-        )
-    elif recipe.schedule == "constant":
-        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    else:
-        raise InputError(f"schedule {recipe.schedule!r}: use onecycle or constant")
-    return optimizer, scheduler
+def _mse(net: ChrominanceNet, images: LabImages) -> float:
+    """The mean error on scale S, each process testing its part of the images."""
+    mine = images[processes.rank() :: processes.count()]
+    per_image = evaluate(net, mine).per_image if len(mine) else torch.empty(0)
+    return float(np.mean(processes.gather(per_image).double().numpy()))
 
 
 def epoch_line(row: dict, num_epochs: int) -> str:
@@ -250,18 +297,26 @@ def epoch_line(row: dict, num_epochs: int) -> str:
     return f"{line}  {row['seconds']:.1f} s"
 
 
+def _what_diverged(training: Training, steps: int, index, names) -> str:
+    lr = training.optimizer.param_groups[0]["lr"]
+    where = f"epoch {training.epoch}, step {training.step} of {steps}"
+    files = ""
+    if len(names) and CHECK_EVERY[training.device.type] == 1:
+        more = f" and {len(index) - 3} more" if len(index) > 3 else ""
+        files = f"; images {', '.join(repr(names[i]) for i in index[:3])}{more}"
+    return (
+        f"{where}: the loss or its gradient is not finite (learning rate {lr:.2g}{files})"
+        "; lower the learning rate or look at these images"
+    )
+
+
 def _identity(net, train, validation, recipe: Recipe, seed: int) -> dict:
     """What must be equal for a checkpoint to go on, as plain values."""
-
-    def hash_of(images: LabImages | None) -> str:
-        parts = (images.L, images.ab) if images else ()
-        return sha256(*(part.cpu().numpy().tobytes() for part in parts))
-
     return {
         "network": str(net),
         "training images": len(train),
-        "hash of the training images": hash_of(train),
-        "hash of the validation images": hash_of(validation),
+        "hash of the training images": train.data_hash(),
+        "hash of the validation images": validation.data_hash() if validation else "",
         "seed": seed,
         **vars(recipe),
     }

@@ -10,8 +10,8 @@ from helpers.baselines import (
     PixelMean,
     PositionTable,
 )
+from helpers.evaluation import evaluate
 from helpers.lab import LabImages
-from helpers.training import evaluate
 
 DARK, LIGHT = (30.0, 10.0, -20.0), (70.0, -5.0, 40.0)  # L*, a*, b*
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from helpers import results
+from helpers.evaluation import Evaluation
 from helpers.experiments import (
     EXPERIMENTS,
     PROFILES,
@@ -15,7 +16,7 @@ from helpers.experiments import (
 )
 from helpers.faces import FaceSet, split_faces
 from helpers.files import InputError, read_json
-from helpers.training import Evaluation, bootstrap
+from helpers.metrics import bootstrap
 
 PARAMETERS = {
     "profile": "quick",

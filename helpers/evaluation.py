@@ -1,0 +1,42 @@
+"""Testing a network or a baseline: without gradients, in evaluation mode."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from helpers.lab import LabImages
+from helpers.metrics import Estimate, bootstrap, chrominance_mse
+from helpers.nets import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A predictor tested on images.
+
+    mse        mean error on scale S with its 95 % interval
+    per_image  (N,) the error of each image
+    ab_hat     (N, 2) or (N, 2, H, W) float32, natural units
+    """
+
+    mse: Estimate
+    per_image: torch.Tensor
+    ab_hat: torch.Tensor
+
+
+def evaluate(predictor, images: LabImages, batch_size: int = 100) -> Evaluation:
+    """Test a network or a baseline, in minibatches, without gradients.
+
+    A network is put into evaluation mode and then back into the mode it was found in.
+    """
+    is_net = isinstance(predictor, nn.Module)
+    device = next(predictor.parameters()).device if is_net else "cpu"
+    with evaluation_mode(predictor) if is_net else nullcontext():
+        parts = [
+            predictor.predict(L.to(device)).cpu() for L in images.L.split(batch_size)
+        ]
+    ab_hat = torch.cat(parts)
+    truth = predictor.true_ab(images.ab.cpu())
+    per_image = chrominance_mse(ab_hat, truth)
+    return Evaluation(bootstrap(per_image), per_image, ab_hat)

@@ -1,0 +1,77 @@
+"""How a network is trained: epochs, minibatches, optimizer, schedule."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from helpers.files import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    num_epochs    passes over the training part
+    batch_size    images in a minibatch
+    lr            learning rate; the peak where the schedule is onecycle
+    optimizer     "adamw", "adam" or "sgd" (momentum 0.9)
+    schedule      "onecycle" (warm up, then down to zero) or "constant"
+    weight_decay  as the optimizer defines it
+    patience      stop after so many epochs without a better validation error; 0: never
+    """
+
+    num_epochs: int
+    batch_size: int = 50
+    lr: float = 1e-2
+    optimizer: str = "adamw"
+    schedule: str = "onecycle"
+    weight_decay: float = 0.01
+    patience: int = 0
+
+
+def minibatches(
+    num_images: int, batch_size: int, seed: int, epoch: int
+) -> tuple[torch.Tensor, ...]:
+    """A tuple of index tensors that visits every image once, each epoch in its own order.
+
+    The minibatches are equal in size but for one image, so none is left with a single
+    image, for which BatchNorm has no variance.
+    """
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    order = torch.randperm(num_images, generator=generator)
+    steps = math.ceil(num_images / batch_size)
+    if batch_size > 1:
+        steps = max(1, min(steps, num_images // 2))
+    return order.tensor_split(steps)
+
+
+def make_optimizer(
+    net: nn.Module, recipe: Recipe, steps_per_epoch: int, fused: bool = False
+):
+    """The recipe's optimizer and its schedule, which is stepped after each minibatch.
+
+    `fused` computes the optimizer's step in one kernel. Raises InputError for an unknown
+    optimizer or schedule.
+    """
+    parameters = net.parameters()
+    options = {"weight_decay": recipe.weight_decay, "fused": fused or None}
+    if recipe.optimizer == "sgd":
+        optimizer = torch.optim.SGD(parameters, recipe.lr, momentum=0.9, **options)
+    elif recipe.optimizer in ("adam", "adamw"):
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        optimizer = kind(parameters, recipe.lr, **options)
+    else:
+        raise InputError(f"optimizer {recipe.optimizer!r}: use adamw, adam or sgd")
+    if recipe.schedule == "onecycle":
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            recipe.lr,
+            total_steps=max(recipe.num_epochs * steps_per_epoch, 2),
+        )
+    elif recipe.schedule == "constant":
+        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    else:
+        raise InputError(f"schedule {recipe.schedule!r}: use onecycle or constant")
+    return optimizer, scheduler
