@@ -136,36 +136,21 @@ def run(
 @device_option
 @seed_option
 @epochs_option
-def train(name, profile, images, split, run_dir, device, seed, epochs):
+@click.option("--plain", is_flag=True, help="Compute the steps in plain PyTorch.")
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="TRICK",
+    help="threads, channels_last, bf16, fused or compiled; repeatable.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write curves and sample pictures.")
+def train(name, seed, **options):
     """Train one network by its NAME, for example maps/32; the same command goes on."""
-    from helpers import experiments as course
-    from helpers.execution import choose_device
-    from helpers.faces import load_faces, split_faces
-    from helpers.files import write_json
-    from helpers.results import default_run_dir
+    from helpers.experiments import DEFAULT_SEED
+    from helpers.train import train_one
 
-    course.get_experiment(name)
-    seed = course.DEFAULT_SEED if seed is None else seed
-    row = course.get_profile(profile)
-    faces = load_faces(images)
-    click.echo(faces.describe())
-    parts = split_faces(faces, by=split, seed=seed)
-    data = course.course_data(faces, parts, row.copies, seed)
-    folder = default_run_dir(profile, run_dir) / "train" / name.replace("/", "_")
-    trained = course.train_experiment(
-        name,
-        data,
-        row,
-        num_epochs=epochs,
-        seed=seed,
-        device=choose_device(device),
-        checkpoint=folder / "checkpoint.pt",
-        log=click.echo,
-    )
-    trained.save(folder / "weights.safetensors")
-    write_json(folder / "metrics.json", {"networks": {name: trained.row()}})
-    click.echo(f"test MSE on scale S: {trained.evaluation.mse}")
-    click.echo(f"wrote {folder / 'weights.safetensors'}")
+    seed = DEFAULT_SEED if seed is None else seed
+    train_one(name, seed=seed, log=click.echo, **options)
 
 
 @main.command()

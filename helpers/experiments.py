@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers import nets
-from helpers.augment import augment_copies
+from helpers.augment import FreshImages, augment_copies
 from helpers.baselines import BASELINES
 from helpers.checkpoint import save_weights
 from helpers.evaluation import Evaluation, evaluate
-from helpers.execution import set_seed
+from helpers.execution import PLAIN, Execution, set_seed
 from helpers.faces import FaceSet, Split
 from helpers.files import InputError
 from helpers.lab import LabImages, to_lab_images
@@ -88,6 +88,8 @@ class Experiment:
     length            the field of Profile that holds its number of epochs
     recipe            everything else about its training
     published         the nearest figure of an earlier report, or None
+    fresh             augment anew in each epoch, in place of the fixed set; as many images
+                      are seen
     """
 
     network: str
@@ -95,6 +97,7 @@ class Experiment:
     length: str
     recipe: Recipe
     published: Published | None = None
+    fresh: bool = False
 
     def options_for(self, profile: Profile) -> dict:
         """The options of nets.build in a profile."""
@@ -102,6 +105,10 @@ class Experiment:
             name: getattr(profile, value.field) if isinstance(value, Sized) else value
             for name, value in self.options.items()
         }
+
+    def epochs_for(self, profile: Profile) -> int:
+        """Passes over the training images that a profile asks for."""
+        return getattr(profile, self.length) * (profile.copies if self.fresh else 1)
 
 
 SMALL = Recipe(num_epochs=0, batch_size=25, lr=2e-2)
@@ -150,6 +157,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         "extra", MAPS, WIDE, head="linear", maps=Sized("wide_maps")
     ),
     "maps/best": Experiment("unet", {"base": Sized("unet_base")}, "best", UNET, MAPS),
+    # the same, augmented anew in each epoch
+    "unet/fresh": Experiment(
+        "unet", {"base": Sized("unet_base")}, "best", UNET, MAPS, fresh=True
+    ),
 }
 
 
@@ -176,6 +187,16 @@ class CourseData:
     def plain(self) -> LabImages:
         """The training part without its copies."""
         return self.train[: len(self.split.train)]
+
+    @property
+    def fresh(self) -> FreshImages:
+        """The training part, to be augmented anew in each epoch."""
+        return FreshImages(self.faces.images[self.split.train])
+
+    def names(self, number: int) -> list[str]:
+        """The file name of each of `number` training images, copies included."""
+        once = [self.faces.names[i] for i in self.split.train]
+        return once * (number // len(once))
 
 
 def course_data(faces: FaceSet, split: Split, copies: int, seed: int) -> CourseData:
@@ -222,26 +243,36 @@ def train_experiment(
     num_epochs: int = 0,
     seed: int = DEFAULT_SEED,
     device: str = "cpu",
+    tune: Callable[..., Execution] | None = None,
     checkpoint: Path | None = None,
     log: Callable[[str], None] | None = None,
+    **more,
 ) -> Trained:
     """Build, train and test one named network.
 
-    `num_epochs` 0 takes the profile's number; `checkpoint` and `log` as `fit` has them.
+    `num_epochs` 0 takes the profile's number. `tune`, for example
+    `tuning.choose_execution`, says in which form the steps are computed; plain without it.
+    `checkpoint`, `log` and `more` as `fit` has them.
     """
     experiment = get_experiment(name)
-    epochs = num_epochs or getattr(profile, experiment.length)
     options = experiment.options_for(profile)
+    epochs = num_epochs or experiment.epochs_for(profile)
+    recipe = replace(experiment.recipe, num_epochs=epochs)
+    train = data.fresh if experiment.fresh else data.train
     set_seed(seed)
     net = nets.build(experiment.network, **options).to(device)
+    goes_on = checkpoint is not None and checkpoint.exists()
     history = fit(
         net,
-        data.train,
+        train,
         data.test,
-        recipe=replace(experiment.recipe, num_epochs=epochs),
+        recipe=recipe,
         seed=seed,
+        execution=tune(net, train, recipe) if tune and not goes_on else PLAIN,
         checkpoint=checkpoint,
+        names=data.names(len(train)),
         log=log,
+        **more,
     )
     return Trained(experiment, options, net, history, evaluate(net, data.test))
 

@@ -186,7 +186,7 @@ def fit(
     save_every: float = SAVE_EVERY,
     names: Sequence[str] = (),
     log: Callable[[str], None] | None = None,
-    after_epoch: Callable[[dict], None] | None = None,
+    after_epoch: Callable[[dict, ChrominanceNet], None] | None = None,
     stop: StopSignals | None = None,
 ) -> History:
     """Train `net` in place on its device; returns one number an epoch in each list.
@@ -199,7 +199,7 @@ def fit(
     checkpoint   saved here after each epoch, every `save_every` seconds, and when stopped;
                  the same call goes on from it at the exact step, or returns at once
     names        of the training images, to name those whose loss is not finite
-    log          called with a line after each epoch; `after_epoch` with its numbers
+    log          called with a line after each epoch; after_epoch with its numbers and net
 
     Ctrl-C ends it after the step: the network is as trained so far, and `stop.received`
     tells. TERM and USR1 save, then act as they would have without us. Under torchrun the
@@ -245,7 +245,7 @@ def fit(
                 if log:
                     log(epoch_line(row, recipe.num_epochs))
                 if after_epoch:
-                    after_epoch(row)
+                    after_epoch(row, net)
     if training.best["weights"] is not None:
         net.load_state_dict(training.best["weights"])
     if stop.received:

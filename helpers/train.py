@@ -1,0 +1,94 @@
+"""One named network as a plain process: `deepcolor train`, SLURM, torchrun."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+from helpers import processes
+from helpers.board import Board
+from helpers.execution import choose_device
+from helpers.experiments import (
+    DEFAULT_SEED,
+    Trained,
+    course_data,
+    get_experiment,
+    get_profile,
+    train_experiment,
+)
+from helpers.faces import load_faces, split_faces
+from helpers.files import write_json
+from helpers.results import default_run_dir, describe_data
+from helpers.stopping import StopSignals
+from helpers.tuning import choose_execution
+
+
+def train_one(
+    name: str,
+    *,
+    profile: str = "quick",
+    images: str = "",
+    split: str = "random",
+    seed: int = DEFAULT_SEED,
+    device: str = "auto",
+    epochs: int = 0,
+    run_dir: str = "",
+    plain: bool = False,
+    without: Collection[str] = (),
+    tensorboard: bool = False,
+    log: Callable[[str], None] = print,
+) -> Trained:
+    """Train a network of `experiments.EXPERIMENTS`, save its weights and its figures.
+
+    plain    compute the steps in plain PyTorch; else in the form that is measured to be
+             the fastest, `without` the tricks named there (`tuning.TRICKS`)
+    returns  the trained network; <run folder>/train/<name>/ holds weights.safetensors,
+             metrics.json (written last) and, until the end, the checkpoint
+
+    The same call goes on where it was stopped. Raises KeyboardInterrupt after Ctrl-C,
+    when the checkpoint is written, and InputError and WorkFailed as `fit` does.
+    """
+    experiment, row = get_experiment(name), get_profile(profile)
+    device = processes.join(choose_device(device))
+    if processes.rank():
+        log = _silence
+    faces = load_faces(images)
+    log(faces.describe())
+    parts = split_faces(faces, by=split, seed=seed)
+    data = course_data(faces, parts, 1 if experiment.fresh else row.copies, seed)
+    folder = default_run_dir(profile, run_dir) / "train" / name.replace("/", "_")
+    tuned = not plain and processes.count() == 1
+    board, stop = None, StopSignals()
+    if tensorboard and processes.rank() == 0:
+        num_images = len(parts.train) * (1 if experiment.fresh else row.copies)
+        board = Board(folder / "tensorboard", data.test, num_images)
+    trained = train_experiment(
+        name,
+        data,
+        row,
+        num_epochs=epochs,
+        seed=seed,
+        device=device,
+        tune=partial(choose_execution, without=without, log=log) if tuned else None,
+        checkpoint=folder / "checkpoint.pt",
+        log=log,
+        after_epoch=board,
+        stop=stop,
+    )
+    if stop.received:
+        raise KeyboardInterrupt
+    if processes.rank() == 0:
+        trained.save(folder / "weights.safetensors")
+        asked = {"name": name, "profile": profile, "split": split, "seed": seed}
+        asked["epochs"] = epochs or experiment.epochs_for(row)
+        content = {"parameters": asked, "data": describe_data(faces, parts)}
+        write_json(
+            folder / "metrics.json",
+            {**content, "networks": {name: trained.row()}, "history": trained.history},
+        )
+    log(f"test MSE on scale S: {trained.evaluation.mse}")
+    log(f"wrote {folder / 'weights.safetensors'}")
+    processes.leave()
+    return trained
+
+
+def _silence(line: str) -> None:
+    """The log of the processes that are not the first."""

@@ -1,0 +1,118 @@
+"""Which form of computing the steps is the fastest for a network on this machine: measured.
+
+No form wins everywhere: small networks want one thread and plain planes, large ones
+channels_last and, where the processor has it, bfloat16. So a few steps are timed.
+"""
+
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import torch
+
+from helpers.augment import FreshImages, random_draws
+from helpers.execution import PLAIN, Execution, cpu_has_bf16
+from helpers.files import InputError, free_cores
+from helpers.lab import LabImages
+from helpers.nets import ChrominanceNet
+from helpers.recipe import Recipe, make_optimizer, minibatches
+from helpers.training import Training, train_step
+
+TRICKS = ("threads", "channels_last", "bf16", "fused", "compiled")
+REPEATS = 3
+MIN_GAIN = 1.05  # a form that is faster by less is noise
+WORTH_TUNING = 60.0  # seconds of training below which nothing is measured
+WORTH_COMPILING = 20 * 60.0  # seconds; torch.compile takes about half a minute to start
+
+
+def choose_execution(
+    net: ChrominanceNet,
+    train: LabImages | FreshImages,
+    recipe: Recipe,
+    *,
+    without: Collection[str] = (),
+    log: Callable[[str], None] = lambda line: None,
+) -> Execution:
+    """Measure the forms that may be faster than plain PyTorch and return the fastest.
+
+    `net` is left as it is; `without` names tricks that shall not be used. One trick is
+    tried after the other and kept when its gain over the whole training is larger than
+    5 % and than the seconds of its start. A training of less than a minute stays plain.
+    Raises InputError for an unknown trick.
+    """
+    for name in without:
+        if name not in TRICKS:
+            raise InputError(f"trick {name!r}: unknown; use one of {', '.join(TRICKS)}")
+    device = next(net.parameters()).device
+    index = minibatches(len(train), recipe.batch_size, seed=0, epoch=1)
+    stepper = _Stepper(net, train.to(device), recipe, index[0])
+    num_steps = recipe.num_epochs * len(index)
+    best, times_plain = PLAIN, 1.0
+    _, seconds = stepper.seconds(PLAIN)
+    if seconds * num_steps < WORTH_TUNING:
+        return PLAIN
+    for trick in TRICKS:
+        if trick in without:
+            continue
+        for form in _forms(trick, best, device.type, seconds * num_steps):
+            try:
+                start, new = stepper.seconds(form)
+            except RuntimeError as error:  # torch.compile where no compiler is
+                log(f"{form}: not to be had here ({str(error).splitlines()[0]})")
+                continue
+            _, seconds = stepper.seconds(best)  # beside it: the machine may be shared
+            gain = (seconds - new) * num_steps
+            if seconds > MIN_GAIN * new and gain > start:
+                times_plain *= seconds / new
+                best, seconds = form, new
+    log(f"steps are computed in the form: {best} ({times_plain:.2f} x plain)")
+    return best
+
+
+def _forms(trick: str, best: Execution, device: str, left: float) -> list[Execution]:
+    """What a trick offers on top of the best form so far; `left` seconds of training."""
+    if trick == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        powers = [2**n for n in range(free_cores().bit_length())]
+        return [replace(best, threads=n) for n in powers]
+    if trick == "channels_last":
+        return [replace(best, channels_last=True)]
+    if trick == "bf16" and (device == "cuda" or cpu_has_bf16()):
+        layouts = {best.channels_last, True}
+        return [replace(best, bf16=True, channels_last=last) for last in layouts]
+    if trick == "fused":
+        return [replace(best, fused=True)]
+    if trick == "compiled" and left > WORTH_COMPILING:
+        mode = "reduce-overhead" if device == "cuda" else "default"
+        return [replace(best, compiled=mode)]
+    return []
+
+
+class _Stepper:
+    """Times steps of a copy of the network, on one minibatch."""
+
+    def __init__(self, net, train, recipe: Recipe, index: torch.Tensor):
+        self.net, self.train, self.recipe, self.index = net, train, recipe, index
+        self.draws = random_draws(len(train), seed=0, epoch=0)
+        self.device = next(net.parameters()).device
+
+    def seconds(self, execution: Execution) -> tuple[float, float]:
+        """(seconds of the first step, median seconds of the others)."""
+        net = copy.deepcopy(self.net)
+        net.fit_scale(self.train.ab[:50])
+        execution.prepare(net)
+        optimizer, scheduler = make_optimizer(net, self.recipe, 1, execution.fused)
+        training = Training(net.train(), optimizer, scheduler, execution)
+        times = []
+        with execution.active():
+            called = execution.compile(net)
+            for _ in range(REPEATS + 1):
+                started = time.perf_counter()
+                minibatch = self.train.minibatch(self.index, self.draws)
+                loss, _ = train_step(training, called, minibatch, 1.0)
+                optimizer.step()
+                loss.item()  # wait for the device
+                times.append(time.perf_counter() - started)
+        return times[0], statistics.median(times[1:])
