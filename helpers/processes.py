@@ -96,7 +96,7 @@ def share(net: nn.Module) -> nn.Module:
         for module in net.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = SharedBatchNorm2d
-    return DistributedDataParallel(net, broadcast_buffers=False)
+    return DistributedDataParallel(net)
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):

@@ -5,9 +5,17 @@ import types
 import numpy as np
 import pytest
 import torch
+from engine import (
+    assert_same_weights,
+    differ,
+    photographs,
+    recipe,
+    small_net,
+    weights,
+    without_seconds,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from helpers import nets
 from helpers.baselines import MeanColor
@@ -17,46 +25,10 @@ from helpers.execution import choose_device, set_seed
 from helpers.files import InputError, WorkFailed
 from helpers.lab import LabImages
 from helpers.metrics import bootstrap, chrominance_mse
-from helpers.recipe import Recipe, make_optimizer, minibatches
+from helpers.recipe import make_optimizer, minibatches
 from helpers.training import TrainingDiverged, epoch_line, fit
 
 FEW = settings(max_examples=100, deadline=None, database=None)
-
-
-def photographs(number: int = 11, seed: int = 0, side: int = 16) -> LabImages:
-    """Images whose colour follows their luminance."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(number, 1, 4, 4, generator=generator)
-    level = nn.functional.interpolate(coarse, side)
-    ab = torch.cat([60 * level, 20 - 50 * level], dim=1)
-    return LabImages((100 * level).half(), ab.half())
-
-
-def small_net(seed: int = 0, **options) -> nets.Colorizer:
-    set_seed(seed)
-    return nets.Colorizer(**{"maps": 3, "num_down": 2, **options})
-
-
-def recipe(**changes) -> Recipe:
-    return Recipe(**{"num_epochs": 4, "batch_size": 4, "lr": 0.01, **changes})
-
-
-def weights(net: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}
-
-
-def assert_same_weights(one: dict, other: dict) -> None:
-    assert list(one) == list(other)
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-
-
-def differ(one: dict, other: dict) -> bool:
-    return any(not torch.equal(one[name], other[name]) for name in one)
-
-
-def without_seconds(history: dict) -> dict:
-    return {name: values for name, values in history.items() if name != "seconds"}
 
 
 class Stopped(Exception):
