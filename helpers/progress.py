@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+DELAY = 1.0  # seconds before a bar appears: short work stays quiet
 JUPYTERLAB_VARIABLE = "JPY_SESSION_NAME"  # set for the kernels that JupyterLab starts
 
 
@@ -14,8 +15,9 @@ def progress(
 ) -> tqdm:
     """Go through `items` with a bar, which is gone when they are done.
 
-    It appears after a second, so that short work stays quiet, and never in a log, under
-    papermill or nbval. `options` go to tqdm (`total`, `initial`).
+    None appears in a log, under papermill or under nbval. `options` go to tqdm.
     """
     shown = shown and (sys.stderr.isatty() or JUPYTERLAB_VARIABLE in os.environ)
-    return tqdm(items, description, leave=False, delay=1, disable=not shown, **options)
+    return tqdm(
+        items, description, leave=False, delay=DELAY, disable=not shown, **options
+    )

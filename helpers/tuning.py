@@ -55,9 +55,9 @@ def choose_execution(
     if seconds * num_steps < WORTH_TUNING:
         return PLAIN
     for trick in TRICKS:
-        if trick in without:
-            continue
         for form in _forms(trick, best, device.type, seconds * num_steps):
+            if any(getattr(form, name) for name in without):
+                continue
             try:
                 start, new = stepper.seconds(form)
             except RuntimeError as error:  # torch.compile where no compiler is

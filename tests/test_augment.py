@@ -15,6 +15,7 @@ from helpers.augment import (
     random_crop,
     scale_rgb,
 )
+from helpers.lab import bgr_batch_to_lab, to_lab_images
 
 SIDES = st.integers(1, 24)
 IMAGES = st.builds(lambda h, w: (h, w, 3), SIDES, SIDES).flatmap(
@@ -260,3 +261,108 @@ def test_one_copy_is_the_images_alone():
 def test_flip_is_opencv_s_flip_about_the_vertical_axis():
     image = noise(5, 7, 3)
     assert np.array_equal(flip(image), cv2.flip(image, 1))
+
+
+# Fresh copies of a minibatch on the device -----------------------------------------
+
+
+def draws_for(mirror=False, area=1.0, top=0.0, left=0.0, factor=None) -> torch.Tensor:
+    """One row of draws that leads to these choices; factor None leaves the image light."""
+    low, high = module.AREA_RANGE
+    numbers = [0.0 if mirror else 0.9, (area - low) / (high - low), top, left]
+    if factor is None:
+        numbers += [0.9, 0.0]
+    else:
+        low, high = module.SCALE_RANGE
+        numbers += [0.0, (factor - low) / (high - low)]
+    return torch.tensor([numbers])
+
+
+def one_image(side=24) -> torch.Tensor:
+    coarse = noise(1, 3, 6, 6)
+    big = cv2.resize(coarse[0].transpose(1, 2, 0), (side, side))
+    return torch.from_numpy(big.transpose(2, 0, 1).copy())[None]
+
+
+def as_bgr(image: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+
+
+def test_no_change_gives_the_image_itself():
+    image = one_image()
+    found = module.augment_batch(image, draws_for())
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, image.float() / 255, atol=1e-5)
+
+
+def test_the_batch_s_mirror_is_the_flip():
+    image = one_image()
+    found = module.augment_batch(image, draws_for(mirror=True))
+    assert torch.allclose(found, image.flip(3).float() / 255, atol=1e-5)
+
+
+@pytest.mark.parametrize(("top", "left", "side"), [(0, 0, 20), (3, 1, 20), (2, 5, 19)])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_batch_s_crop_is_crop_and_resize(top, left, side, mirror):
+    image = one_image()
+    draws = draws_for(mirror, (side / 24) ** 2, top / (24 - side), left / (24 - side))
+    found = module.augment_batch(image, draws)[0].permute(1, 2, 0).numpy() * 255
+    known = crop_and_resize(as_bgr(image), top, left, side)
+    known = flip(known) if mirror else known
+    inside = np.s_[1:-1, 1:-1]  # at its edge OpenCV knows nothing beyond the crop
+    assert np.abs(found - known)[inside].max() < 1.5
+    assert np.abs(found - as_bgr(image))[inside].max() > 10
+
+
+def test_the_batch_s_scalar_is_scale_rgb():
+    image = one_image()
+    found = module.augment_batch(image, draws_for(factor=0.7))
+    assert torch.allclose(found, 0.7 * image.float() / 255, atol=1e-5)
+    known = scale_rgb(as_bgr(image), 0.7)
+    assert np.abs(as_bgr(found) * 255 - known).max() <= 0.51
+
+
+def test_each_image_of_a_batch_has_its_own_draws():
+    images = one_image().repeat(3, 1, 1, 1)
+    draws = torch.cat([draws_for(), draws_for(mirror=True), draws_for(factor=0.6)])
+    found = module.augment_batch(images, draws)
+    for i in range(3):
+        alone = module.augment_batch(images[i : i + 1], draws[i : i + 1])
+        assert torch.allclose(found[i], alone[0], atol=1e-6)
+    assert not torch.allclose(found[0], found[1], atol=0.1)
+
+
+def test_draws_are_a_function_of_seed_and_epoch():
+    one = module.random_draws(50, seed=1, epoch=2)
+    torch.manual_seed(99)
+    assert torch.equal(one, module.random_draws(50, seed=1, epoch=2))
+    assert not torch.equal(one, module.random_draws(50, seed=1, epoch=3))
+    assert not torch.equal(one, module.random_draws(50, seed=2, epoch=2))
+    assert one.shape == (50, 6) and one.min() >= 0 and one.max() < 1
+
+
+def test_over_an_epoch_half_are_mirrored_and_half_darkened_and_areas_fill_the_range():
+    draws = module.random_draws(2000, seed=0, epoch=1)
+    white = torch.full((2000, 3, 4, 4), 255, dtype=torch.uint8)
+    levels = module.augment_batch(white, draws)[:, 0, 0, 0]
+    dark = levels < 1
+    assert 900 < dark.sum() < 1100
+    assert 0.6 <= levels.min() < 0.61 and levels[dark].max() > 0.99
+    ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(2000, 3, 24, 24)
+    ramps = module.augment_batch(ramp.contiguous(), draws)[:, 0, 12]
+    rising = ramps[:, -1] > ramps[:, 0]
+    assert 900 < rising.sum() < 1100
+
+
+def test_fresh_images_are_lab_of_their_augmented_minibatch():
+    images = torch.from_numpy(noise(7, 3, 12, 12))
+    fresh = module.FreshImages(images)
+    draws, index = module.random_draws(7, 0, 1), torch.tensor([4, 0, 6])
+    found = fresh.minibatch(index, draws)
+    known = bgr_batch_to_lab(module.augment_batch(images[index], draws[index]))
+    assert torch.equal(found.L, known.L) and torch.equal(found.ab, known.ab)
+    assert len(fresh) == 7
+    plain = to_lab_images(images)
+    assert (fresh.ab.float() - plain.ab.float()).abs().max() < 0.55
+    assert fresh.data_hash() != module.FreshImages(images + 1).data_hash()
+    assert fresh.to("cpu").data_hash() == fresh.data_hash()

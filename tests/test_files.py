@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from helpers import files
 from helpers.files import InputError, read_json, sha256, write_atomic, write_json
 
 
@@ -127,3 +128,29 @@ def test_written_json_is_json_to_other_programs(tmp_path):
 def test_sha256_of_parts_is_that_of_the_whole():
     assert sha256(b"ab", b"", b"c") == hashlib.sha256(b"abc").hexdigest()
     assert sha256().startswith("e3b0c44298fc1c14")
+
+
+def test_free_cores_are_limited_by_affinity(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    monkeypatch.setattr(files, "_cgroup_cores", lambda: math.inf)
+    assert files.free_cores() == 2
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", 8)]
+)
+def test_free_cores_are_limited_by_the_quota(monkeypatch, quota, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    amount, period = quota.split()
+    limit = math.inf if amount == "max" else int(amount) / int(period)
+    monkeypatch.setattr(files, "_cgroup_cores", lambda: limit)
+    assert files.free_cores() == cores
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cgroup"), reason="needs Linux")
+def test_the_quota_is_the_smallest_up_to_the_root(tmp_path):
+    assert files._cgroup_cores(tmp_path) == math.inf
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert files._cgroup_cores(tmp_path) == math.inf
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert files._cgroup_cores(tmp_path) == 2.5

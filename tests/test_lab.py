@@ -12,6 +12,7 @@ from helpers.lab import (
     HEAD_SCALES,
     AbScale,
     LabImages,
+    bgr_batch_to_lab,
     bgr_to_lab,
     lab_to_bgr,
     to_bgr_images,
@@ -199,6 +200,36 @@ def test_without_chrominance_a_picture_is_grey():
     grey = to_bgr_images(lab.L, torch.zeros_like(lab.ab))
     assert (grey.max(dim=1).values.int() - grey.min(dim=1).values.int()).max() <= 1
     assert grey.float().std() > 10
+
+
+def test_the_torch_conversion_is_that_of_opencv_within_half_a_unit():
+    images = torch.from_numpy(noise(20, 3, 32, 32))
+    found = bgr_batch_to_lab(images.float() / 255)
+    tall = images.permute(0, 2, 3, 1).reshape(-1, 32, 3).numpy()
+    known = torch.from_numpy(bgr_to_lab(tall)).view(20, 32, 32, 3).permute(0, 3, 1, 2)
+    assert found.L.shape == (20, 1, 32, 32) and found.ab.shape == (20, 2, 32, 32)
+    assert found.L.dtype == found.ab.dtype == torch.float32
+    assert (found.L - known[:, :1]).abs().max() < 0.3
+    assert (found.ab - known[:, 1:]).abs().max() < 0.5
+    assert (found.ab - known[:, 1:]).abs().mean() < 0.12
+
+
+def test_the_torch_conversion_is_that_of_scikit_image():
+    images = torch.from_numpy(noise(5, 3, 32, 32))
+    images[0] //= 20  # dark colours use the straight parts of the curves
+    found = bgr_batch_to_lab(images.float() / 255)
+    for i in range(5):
+        known = rgb2lab(images[i].flip(0).permute(1, 2, 0).numpy())
+        ours = torch.cat([found.L[i], found.ab[i]]).permute(1, 2, 0).numpy()
+        assert np.abs(ours - known).max() < 0.05
+
+
+def test_the_torch_conversion_keeps_greys_grey():
+    greys = torch.linspace(0, 1, 256).expand(1, 3, 1, 256)
+    found = bgr_batch_to_lab(greys)
+    assert found.ab.abs().max() < 0.01
+    assert found.L[0, 0, 0, [0, -1]].tolist() == pytest.approx([0, 100], abs=0.01)
+    assert (found.L.diff() > 0).all()
 
 
 # The scale of a head --------------------------------------------------------------

@@ -68,9 +68,7 @@ def at_step(number, act):
 
 def train_until_killed(form, path, number):
     torch.set_num_threads(1)
-    training.train_step = at_step(
-        number, lambda: os.kill(os.getpid(), signal.SIGKILL)
-    )
+    training.train_step = at_step(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
     train(form, path)
 
 
