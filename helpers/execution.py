@@ -1,4 +1,4 @@
-"""How steps are computed on a machine: threads, memory layout, number format, kernels.
+"""How steps are computed on a machine: threads, layout, number format, kernels.
 
 `Execution()` is plain PyTorch. Every other form computes the same step in another way;
 which of them is faster differs from network to network, so `tuning.choose_execution`
@@ -8,9 +8,11 @@ measures.
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from helpers.files import InputError
 
@@ -23,6 +25,7 @@ class Execution:
     channels_last  keep the planes of a pixel together in memory
     bf16           convolutions in bfloat16 (autocast); weights and losses stay float32
     fused          one kernel for the whole optimizer step
+    subpixel       transposed convolutions as convolution and pixel shuffle, the same sums
     compiled       "" or a mode of torch.compile: "default", "reduce-overhead" (CUDA graphs)
     """
 
@@ -30,6 +33,7 @@ class Execution:
     channels_last: bool = False
     bf16: bool = False
     fused: bool = False
+    subpixel: bool = False
     compiled: str = ""
 
     def __str__(self) -> str:
@@ -37,13 +41,9 @@ class Execution:
         words += ["channels_last"] if self.channels_last else []
         words += ["bf16"] if self.bf16 else []
         words += ["fused optimizer"] if self.fused else []
+        words += ["subpixel convolutions"] if self.subpixel else []
         words += [f"torch.compile ({self.compiled})"] if self.compiled else []
         return ", ".join(words) or "plain"
-
-    def prepare(self, net: nn.Module) -> None:
-        """Lay the network's weights out in memory."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        net.to(memory_format=layout)
 
     def compile(self, net: nn.Module) -> nn.Module:
         """What is to be called in training: `net`, or its compiled form."""
@@ -58,15 +58,63 @@ class Execution:
         return torch.autocast(device.type, torch.bfloat16)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Use this number of threads, and then again the number found."""
+    def active(self, net: nn.Module) -> Iterator[None]:
+        """Bring threads and network into this form, and back again at the end."""
         found = torch.get_num_threads()
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        doubling = [m for m in net.modules() if _doubles(m)] if self.subpixel else []
         try:
+            torch.set_num_threads(self.threads or found)
+            net.to(memory_format=layout)
+            for module in doubling:
+                module.__class__ = SubpixelConvTranspose2d
             yield
         finally:
             torch.set_num_threads(found)
+            net.to(memory_format=torch.contiguous_format)
+            for module in doubling:
+                module.__class__ = nn.ConvTranspose2d
+
+
+class SubpixelConvTranspose2d(nn.ConvTranspose2d):
+    """A 4x4 transposed convolution of stride 2 as a 3x3 convolution and a pixel shuffle.
+
+    Each of the four pixels that one becomes is a weighted sum over its 3x3 neighbours,
+    with 2x2 weights that are not zero. Source: Shi et al., CVPR 2016.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, C', 2H, 2W)."""
+        before, after = self.weight.shape[:2]
+        index = _subpixel_index(before, after).to(x.device)
+        kernel = F.pad(self.weight.flatten(), (0, 1))[index]  # the last one is zero
+        y = F.pixel_shuffle(F.conv2d(x, kernel, padding=1), 2)
+        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
+def _doubles(module: nn.Module) -> bool:
+    return type(module) is nn.ConvTranspose2d and (
+        (module.kernel_size, module.stride, module.padding, module.output_padding)
+        == ((4, 4), (2, 2), (1, 1), (0, 0))
+    )
+
+
+@lru_cache
+def _subpixel_index(before: int, after: int) -> torch.Tensor:
+    """Where in a flat (before, after, 4, 4) weight each number of the kernel stands.
+
+    (4 after, before, 3, 3) int64; a zero of the kernel points behind the weight's end.
+    """
+    parity, row = torch.arange(2).view(2, 1), torch.arange(3)
+    k = 3 + parity - 2 * row  # (2, 3): row of the 4x4 weight for a row of the kernel
+    known = (k >= 0) & (k <= 3)
+    k_y, k_x = k.view(1, 2, 1, 1, 3, 1), k.view(1, 1, 2, 1, 1, 3)
+    into = torch.arange(before).view(1, 1, 1, before, 1, 1)
+    out = torch.arange(after).view(after, 1, 1, 1, 1, 1)
+    index = ((into * after + out) * 4 + k_y) * 4 + k_x
+    inside = known.view(1, 2, 1, 1, 3, 1) & known.view(1, 1, 2, 1, 1, 3)
+    end = torch.tensor(16 * before * after)
+    return torch.where(inside, index, end).view(4 * after, before, 3, 3)
 
 
 PLAIN = Execution()

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from helpers.metrics import Estimate
 
@@ -159,6 +159,27 @@ def strips(
         ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
         ax.set_yticks([])
     axes[-1, 0].set_xlabel(xlabel)
+    return fig
+
+
+def costs(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Seconds against one number a panel; dotted: in proportion to it.
+
+    `seconds` holds for each named number its values and the seconds of each.
+    """
+    fig, axes = plt.subplots(1, len(seconds), figsize=(3 * len(seconds), 2.8), dpi=DPI,
+                             layout="constrained", squeeze=False)  # fmt: skip
+    for ax, (name, found) in zip(axes.flat, seconds.items(), strict=True):
+        values, times = np.array(list(found)), np.array(list(found.values()))
+        ax.plot(values, times, "o-", label="measured")
+        ax.plot(values, times[-1] * values / values[-1], ":", color="0.4",
+                label="in proportion")  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel=name)
+        ax.set_xticks(values, labels=map(str, values))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(alpha=0.3, which="both")
+    axes[0, 0].set_ylabel("seconds")
+    axes[0, 0].legend(fontsize=7)
     return fig
 
 

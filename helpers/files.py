@@ -4,8 +4,16 @@ import hashlib
 import json
 import math
 import os
+import sys
 import tempfile
 from pathlib import Path
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUTS = PROJECT / "outputs"
@@ -74,6 +82,18 @@ def free_cores() -> int:
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return max(1, math.floor(min(cores, _cgroup_cores())))
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; its getrusage counts the parent's memory as well
+        (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+    if resource is None:  # Windows
+        return psutil.Process().memory_info().peak_wset
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float:

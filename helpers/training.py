@@ -222,13 +222,12 @@ def fit(
     if saved:
         _check_same(checkpoint, saved["identity"], identity)
         execution = Execution(**saved["execution"])
-    execution.prepare(net)
     steps = len(minibatches(len(train), recipe.batch_size, seed, epoch=0))
     optimizer, scheduler = make_optimizer(net, recipe, steps, execution.fused)
     training = Training(net, optimizer, scheduler, execution)
     if saved:
         training.load(saved)
-    with execution.active(), stop or StopSignals() as stop:
+    with execution.active(net), stop or StopSignals() as stop:
         called = execution.compile(processes.share(net))
         keeper = _Keeper(training, checkpoint, identity, save_every, stop)
         while not training.is_finished(recipe):

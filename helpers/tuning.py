@@ -21,7 +21,7 @@ from helpers.nets import ChrominanceNet
 from helpers.recipe import Recipe, make_optimizer, minibatches
 from helpers.training import Training, train_step
 
-TRICKS = ("threads", "channels_last", "bf16", "fused", "compiled")
+TRICKS = ("threads", "channels_last", "bf16", "fused", "subpixel", "compiled")
 REPEATS = 3
 MIN_GAIN = 1.05  # a form that is faster by less is noise
 WORTH_TUNING = 60.0  # seconds of training below which nothing is measured
@@ -76,7 +76,8 @@ def _forms(trick: str, best: Execution, device: str, left: float) -> list[Execut
     """What a trick offers on top of the best form so far; `left` seconds of training."""
     if trick == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = [2**n for n in range(free_cores().bit_length())]
-        return [replace(best, threads=n) for n in powers]
+        others = [n for n in powers if n != torch.get_num_threads()]
+        return [replace(best, threads=n) for n in others]
     if trick == "channels_last":
         return [replace(best, channels_last=True)]
     if trick == "bf16" and (device == "cuda" or cpu_has_bf16()):
@@ -84,6 +85,8 @@ def _forms(trick: str, best: Execution, device: str, left: float) -> list[Execut
         return [replace(best, bf16=True, channels_last=last) for last in layouts]
     if trick == "fused":
         return [replace(best, fused=True)]
+    if trick == "subpixel":
+        return [replace(best, subpixel=True)]
     if trick == "compiled" and left > WORTH_COMPILING:
         mode = "reduce-overhead" if device == "cuda" else "default"
         return [replace(best, compiled=mode)]
@@ -102,11 +105,10 @@ class _Stepper:
         """(seconds of the first step, median seconds of the others)."""
         net = copy.deepcopy(self.net)
         net.fit_scale(self.train.ab[:50])
-        execution.prepare(net)
         optimizer, scheduler = make_optimizer(net, self.recipe, 1, execution.fused)
         training = Training(net.train(), optimizer, scheduler, execution)
         times = []
-        with execution.active():
+        with execution.active(net):
             called = execution.compile(net)
             for _ in range(REPEATS + 1):
                 started = time.perf_counter()

@@ -31,6 +31,7 @@ def trained(execution, **changes):
         Execution(channels_last=True),
         Execution(fused=True),
         Execution(bf16=True),
+        Execution(subpixel=True),
         Execution(threads=1, channels_last=True, bf16=True, fused=True),
     ],
     ids=str,
@@ -51,20 +52,50 @@ def test_every_optimizer_has_a_fused_form(optimizer):
     torch.testing.assert_close(found, known, rtol=1e-3, atol=1e-4)
 
 
-def test_threads_are_put_back():
-    before = torch.get_num_threads()
-    with Execution(threads=before + 1).active():
+def test_threads_layout_and_layers_are_put_back():
+    before, net = torch.get_num_threads(), small_net()
+    form = Execution(threads=before + 1, channels_last=True, subpixel=True)
+    told, state = str(net), weights(net)
+    with pytest.raises(ZeroDivisionError), form.active(net):
         assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
-    with pytest.raises(ZeroDivisionError), Execution(threads=before + 1).active():
+        assert net.down[3].weight.is_contiguous(memory_format=torch.channels_last)
+        assert str(net) != told
         1 / 0  # noqa: B018
     assert torch.get_num_threads() == before
+    assert net.down[3].weight.is_contiguous()
+    assert str(net) == told
+    assert_same(weights(net), state)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (1, 5), (4, 4)])
+def test_a_subpixel_convolution_is_the_transposed_convolution(before, after, bias):
+    torch.manual_seed(0)
+    layer = torch.nn.ConvTranspose2d(before, after, 4, 2, 1, bias=bias)
+    found = {}
+    for subpixel in (False, True):
+        x = torch.randn(2, before, 5, 7, generator=torch.Generator().manual_seed(1))
+        x.requires_grad_()
+        layer.zero_grad()
+        with Execution(subpixel=subpixel).active(layer):
+            y = layer(x)
+            assert ("Subpixel" in type(layer).__name__) is subpixel
+        y.pow(3).sum().backward()
+        found[subpixel] = y, x.grad, layer.weight.grad.clone()
+    torch.testing.assert_close(found[True], found[False], rtol=1e-4, atol=1e-4)
+
+
+def test_other_transposed_convolutions_stay_as_they_are():
+    layer = torch.nn.ConvTranspose2d(2, 2, 2, 2)
+    with Execution(subpixel=True).active(layer):
+        assert type(layer) is torch.nn.ConvTranspose2d
 
 
 def test_a_form_is_told_in_words():
     assert str(PLAIN) == "plain"
-    every = Execution(2, True, True, True, "default")
-    words = "2 threads, channels_last, bf16, fused optimizer, torch.compile (default)"
+    every = Execution(2, True, True, True, True, "default")
+    words = "2 threads, channels_last, bf16, fused optimizer, subpixel convolutions, "
+    words += "torch.compile (default)"
     assert str(every) == words
 
 

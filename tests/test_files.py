@@ -154,3 +154,11 @@ def test_the_quota_is_the_smallest_up_to_the_root(tmp_path):
     assert files._cgroup_cores(tmp_path) == math.inf
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     assert files._cgroup_cores(tmp_path) == 2.5
+
+
+def test_the_peak_of_memory_is_at_least_what_was_held():
+    before = files.peak_memory()
+    held = bytearray(b"x") * (64 * 2**20)
+    assert files.peak_memory() >= 64 * 2**20
+    assert files.peak_memory() >= before
+    del held
