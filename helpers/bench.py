@@ -74,8 +74,8 @@ def roads(name: str, device: str = "cpu") -> list[Road]:
             Road("stride 2 in place of max-pool", network, options, execution=None,
                  **common),
         ]  # fmt: skip
-        words = "minibatches of 50: their planes fit the cache"
-        rows.append(replace(rows[-1], name=words, batch_size=50))
+        words = "minibatches of 25: their planes fit the cache"
+        rows.append(replace(rows[-1], name=words, batch_size=25))
     else:
         first = "plain: eager, float32, NCHW, data on the device"
         rows = [Road(first, network, options, execution=None, **common)]
@@ -88,7 +88,7 @@ def roads(name: str, device: str = "cpu") -> list[Road]:
         ("channels_last", True, "channels_last"),
         ("bf16", True, "bfloat16"),
         ("fused", True, "fused optimizer"),
-        ("subpixel", True, "transposed convolutions as subpixel convolutions"),
+        ("subpixel", network == "colorizer", "subpixel convolutions"),
         ("compiled", chosen.compiled, f"torch.compile ({chosen.compiled})"),
     ):
         kept = bool(getattr(chosen, field))

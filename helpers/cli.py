@@ -1,10 +1,15 @@
-"""The command line: `deepcolor run`, `train`, `evaluate`, `chrominance`, `colorize`."""
+"""The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate` and so on."""
 
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
-from helpers.files import InputError, WorkFailed
+from helpers.files import InputError, WorkFailed, peak_memory
 
 CANCELLED = 130
 
@@ -71,6 +76,7 @@ COLORIZER_WEIGHTS = (
     "07_gpu_training/chosen.safetensors",
 )
 REGRESSOR_WEIGHTS = ("04_regressor/regressor.safetensors",)
+IGNORES_CASE = sys.platform in ("darwin", "win32")  # A.png and a.png are one file there
 
 
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
@@ -154,6 +160,81 @@ def train(name, seed, **options):
 
 
 @main.command()
+@click.argument("names", nargs=-1, required=True)
+@profile_option
+@images_option
+@split_option
+@run_dir_option
+@device_option
+@epochs_option
+@click.option("--seeds", default="", metavar="K,K,...", help="By default the one seed.")
+@click.option(
+    "--jobs", default=0, type=click.IntRange(min=0), help="At a time; 0: free cores."
+)
+@click.option("--cluster", default="", metavar="slurm", help="As jobs, by submitit.")
+@click.option("--time", "timeout_min", default=60, help="Minutes of a job.")
+@click.option("--memory", "mem_gb", default=8, help="GB of a job.")
+@click.option("--gpus", "gpus_per_node", default=0, help="GPUs of a job.")
+@click.option("--account", "slurm_account", help="Who pays.")
+@click.option("--qos", "slurm_qos", help="Quality of service.")
+def sweep(
+    names, profile, images, split, run_dir, device, epochs, seeds, jobs, cluster, **job
+):
+    """Train networks by their NAMES or patterns ('maps/*'), side by side, in one table."""
+    from helpers.experiments import DEFAULT_SEED
+    from helpers.results import default_run_dir
+    from helpers.sweep import run_sweep
+
+    try:
+        numbers = [int(k) for k in seeds.split(",")] if seeds else [DEFAULT_SEED]
+    except ValueError as error:
+        raise InputError(f"--seeds {seeds}: write whole numbers, 1,2,3") from error
+    page = run_sweep(
+        names,
+        numbers,
+        run_dir=default_run_dir(profile, run_dir),
+        profile=profile,
+        images=images,
+        split=split,
+        device=device,
+        epochs=epochs,
+        jobs=jobs,
+        cluster=cluster,
+        slurm={name: value for name, value in job.items() if value},
+        log=click.echo,
+    )
+    click.echo(page.read_text(encoding="utf-8"))
+    click.echo(f"wrote {page}")
+
+
+@main.command()
+@click.argument("networks", nargs=-1, metavar="[colorizer|unet]...")
+@click.option("--repeats", default=7, type=click.IntRange(min=1), show_default=True)
+@click.option("--steps", default=2, type=click.IntRange(min=1), show_default=True)
+@device_option
+@profile_option
+@run_dir_option
+def bench(networks, repeats, steps, device, profile, run_dir):
+    """How fast training is here: the earlier reports' loop, then a change a row."""
+    from helpers.bench import BENCHES, measure, roads, table
+    from helpers.execution import choose_device
+    from helpers.files import write_json
+    from helpers.results import default_run_dir, environment
+
+    for name in networks:
+        if name not in BENCHES:
+            raise InputError(f"network {name!r}: unknown; use {' or '.join(BENCHES)}")
+    device, measured = choose_device(device), {}
+    click.echo(f"{repeats} times {steps} steps of each row, in turn, on {device}")
+    for name in networks or BENCHES:
+        measured[name] = measure(roads(name, device), repeats, steps)
+        click.echo(f"\n{name}\n{table(measured[name])}")
+    path = default_run_dir(profile, run_dir) / "bench.json"
+    write_json(path, {"environment": environment(), "networks": measured})
+    click.echo(f"wrote {path}")
+
+
+@main.command()
 @click.argument("weights")
 @images_option
 @device_option
@@ -189,10 +270,16 @@ def chrominance(inputs, weights, profile, run_dir):
     from helpers.colorize import predict_mean_chrominance
 
     net = _network(weights, profile, run_dir, REGRESSOR_WEIGHTS, "regressor")
+    photographs, unreadable = _photographs(inputs), []
     click.echo(f"{'file':<40}{'mean a*':>10}{'mean b*':>10}")
-    for name, image_bgr in _photographs(inputs):
-        a, b = predict_mean_chrominance(net, image_bgr)
-        click.echo(f"{name:<40}{a:>10.2f}{b:>10.2f}")
+    for name, _, read in photographs:
+        try:
+            a, b = predict_mean_chrominance(net, read())
+        except InputError as error:
+            unreadable.append(str(error))
+        else:
+            click.echo(f"{click.format_filename(name):<40}{a:>10.2f}{b:>10.2f}")
+    _name_unreadable(unreadable, len(photographs))
 
 
 @main.command()
@@ -206,16 +293,32 @@ def chrominance(inputs, weights, profile, run_dir):
 @run_dir_option
 def colorize(inputs, output, force, weights, profile, run_dir):
     """Colour photographs (files, folders or zips) of any size, as PNG."""
-    from helpers.colorize import colorize as color
+    from helpers.colorize import colorize_all
     from helpers.images import write_image
+    from helpers.progress import progress
 
     net = _network(weights, profile, run_dir, COLORIZER_WEIGHTS, "colorizer")
-    for name, image_bgr in _photographs(inputs):
-        path = Path(output) / f"{Path(name).with_suffix('').as_posix()}.png"
-        if path.exists() and not force:
-            raise InputError(f"{path}: already there; use --force or another folder")
-        write_image(path, color(net, image_bgr))
-        click.echo(str(path))
+    photographs = _photographs(inputs)
+    paths = _new_paths(photographs, Path(output), force)
+    reads, unreadable = [read for _, _, read in photographs], []
+    start = time.perf_counter()
+    with progress(None, "colouring", total=len(paths)) as bar:
+
+        def report(path: Path, error: InputError | None):
+            bar.update()
+            if error:
+                unreadable.append(str(error))
+            elif bar.disable:
+                click.echo(click.format_filename(path))
+
+        colorize_all(net, zip(paths, reads, strict=True), write_image, report)
+    seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
+    click.echo(
+        f"coloured {done} of {len(paths)} photographs in {seconds:.1f} s "
+        f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB",
+        err=True,
+    )
+    _name_unreadable(unreadable, len(paths))
 
 
 def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
@@ -238,20 +341,52 @@ def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
     return net
 
 
-def _photographs(inputs: tuple[str, ...]):
-    """(name, image_bgr) of each photograph; unreadable ones are named at the end."""
-    from helpers.images import UnreadableImage, decode_image, open_source, read_image
+def _photographs(inputs: tuple[str, ...]) -> list[tuple[str, Path, Callable]]:
+    """(name in the output, where it lies, read) of each photograph; none is read yet."""
+    from helpers.images import open_source, read_image
 
-    unreadable = []
+    found = []
     for given in map(Path, inputs):
         if given.is_file() and given.suffix.lower() != ".zip":
-            yield given.name, read_image(given)
+            found.append((given.name, given, partial(read_image, given)))
             continue
         source = open_source(given)
         for name in source.names:
-            try:
-                yield name, decode_image(source.read(name))
-            except UnreadableImage as error:
-                unreadable.append(f"{name!r} ({error})")
-    if unreadable:
-        raise WorkFailed(f"cannot read {', '.join(unreadable)}; the others are done")
+            found.append((name, source.path / name, partial(_read, source, name)))
+    return found
+
+
+def _read(source, name: str):
+    """image_bgr of one photograph of a folder or zip; raises InputError that names it."""
+    from helpers.images import UnreadableImage, decode_image
+
+    try:
+        return decode_image(source.read(name))
+    except UnreadableImage as error:
+        raise InputError(f"{source.path / name}: {error}") from error
+
+
+def _new_paths(photographs: list[tuple], folder: Path, force: bool) -> list[Path]:
+    """Where each coloured photograph goes; refuses before any work what is in the way."""
+    taken, paths = {}, []
+    for name, place, _ in photographs:
+        path = folder / f"{Path(name).with_suffix('').as_posix()}.png"
+        key = str(path).casefold() if IGNORES_CASE else str(path)
+        if key in taken:
+            raise InputError(
+                f"{taken[key]} and {place}: both would become {path}; "
+                "rename one or colour it into another folder"
+            )
+        if os.path.lexists(path) and not force:
+            raise InputError(f"{path}: already there; use --force or another folder")
+        taken[key] = place
+        paths.append(path)
+    return paths
+
+
+def _name_unreadable(errors: list[str], total: int) -> None:
+    if errors:
+        raise WorkFailed(
+            f"{len(errors)} of {total} photographs cannot be read, the others are done; "
+            f"replace or remove: {'; '.join(errors)}"
+        )

@@ -62,7 +62,7 @@ class Execution:
         """Bring threads and network into this form, and back again at the end."""
         found = torch.get_num_threads()
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        doubling = [m for m in net.modules() if _doubles(m)] if self.subpixel else []
+        doubling = [m for m in net.modules() if doubles(m)] if self.subpixel else []
         try:
             torch.set_num_threads(self.threads or found)
             net.to(memory_format=layout)
@@ -92,7 +92,8 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 
-def _doubles(module: nn.Module) -> bool:
+def doubles(module: nn.Module) -> bool:
+    """Whether a layer is one that `SubpixelConvTranspose2d` can compute."""
     return type(module) is nn.ConvTranspose2d and (
         (module.kernel_size, module.stride, module.padding, module.output_padding)
         == ((4, 4), (2, 2), (1, 1), (0, 0))

@@ -210,26 +210,36 @@ def results_page(results: dict) -> str:
         ("mean", "Mean chrominance of each image"),
     ):
         rows = [
-            _table_row(notebook, name, row)
+            table_row(notebook, name, row)
             for notebook, metrics in results["notebooks"].items()
             for name, row in metrics["networks"].items()
             if row["predicts"] == predicts
         ]
         if rows:
-            lines += [f"## {title}", "", *TABLE_HEAD, *dict.fromkeys(rows), ""]
+            lines += [
+                f"## {title}",
+                "",
+                *table_head("notebook"),
+                *dict.fromkeys(rows),
+                "",
+            ]
     return "\n".join(lines)
 
 
-TABLE_HEAD = [
-    "| notebook | network | parameters | epochs | time | test MSE | published | ratio |",
-    "|---|---|---:|---:|---:|---|---|---:|",
-]
+def table_head(first: str) -> list[str]:
+    """The head of a table of networks whose first column is named `first`."""
+    names = "network | parameters | epochs | time | test MSE | published | ratio"
+    return [
+        f"| {first} | {names} |",
+        "|---|---|---:|---:|---:|---|---|---:|",
+    ]
 
 
-def _table_row(notebook: str, name: str, row: dict) -> str:
+def table_row(first: str, name: str, row: dict) -> str:
+    """A network's row under `table_head`."""
     published = row["published"]
     cells = [
-        notebook,
+        first,
         name,
         f"{row['parameters']:,}" if row["parameters"] else "",
         str(row["epochs"] or ""),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 
 from helpers import processes
 from helpers.board import Board
@@ -54,7 +55,7 @@ def train_one(
     log(faces.describe())
     parts = split_faces(faces, by=split, seed=seed)
     data = course_data(faces, parts, 1 if experiment.fresh else row.copies, seed)
-    folder = default_run_dir(profile, run_dir) / "train" / name.replace("/", "_")
+    folder = folder_of(default_run_dir(profile, run_dir), name)
     tuned = not plain and processes.count() == 1
     board, stop = None, StopSignals()
     if tensorboard and processes.rank() == 0:
@@ -77,17 +78,34 @@ def train_one(
         raise KeyboardInterrupt
     if processes.rank() == 0:
         trained.save(folder / "weights.safetensors")
-        asked = {"name": name, "profile": profile, "split": split, "seed": seed}
-        asked["epochs"] = epochs or experiment.epochs_for(row)
-        content = {"parameters": asked, "data": describe_data(faces, parts)}
-        write_json(
-            folder / "metrics.json",
-            {**content, "networks": {name: trained.row()}, "history": trained.history},
-        )
+        epochs = epochs or experiment.epochs_for(row)
+        content = {
+            "parameters": parameters_of(name, profile, split, seed, epochs),
+            "data": describe_data(faces, parts),
+            "networks": {name: trained.row()},
+            "history": trained.history,
+        }
+        write_json(folder / "metrics.json", content)
     log(f"test MSE on scale S: {trained.evaluation.mse}")
     log(f"wrote {folder / 'weights.safetensors'}")
     processes.leave()
     return trained
+
+
+def folder_of(run_dir: Path, name: str) -> Path:
+    """Where a named network's training lies in a run folder."""
+    return run_dir / "train" / name.replace("/", "_")
+
+
+def parameters_of(name: str, profile: str, split: str, seed: int, epochs: int) -> dict:
+    """What, beside the data, decides a training's result; as metrics.json holds it."""
+    return {
+        "name": name,
+        "profile": profile,
+        "split": split,
+        "seed": seed,
+        "epochs": epochs,
+    }
 
 
 def _silence(line: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from helpers.augment import FreshImages, random_draws
-from helpers.execution import PLAIN, Execution, cpu_has_bf16
+from helpers.execution import PLAIN, Execution, cpu_has_bf16, doubles
 from helpers.files import InputError, free_cores
 from helpers.lab import LabImages
 from helpers.nets import ChrominanceNet
@@ -55,7 +55,7 @@ def choose_execution(
     if seconds * num_steps < WORTH_TUNING:
         return PLAIN
     for trick in TRICKS:
-        for form in _forms(trick, best, device.type, seconds * num_steps):
+        for form in _forms(trick, best, net, seconds * num_steps):
             if any(getattr(form, name) for name in without):
                 continue
             try:
@@ -72,8 +72,9 @@ def choose_execution(
     return best
 
 
-def _forms(trick: str, best: Execution, device: str, left: float) -> list[Execution]:
+def _forms(trick: str, best: Execution, net, left: float) -> list[Execution]:
     """What a trick offers on top of the best form so far; `left` seconds of training."""
+    device = next(net.parameters()).device.type
     if trick == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = [2**n for n in range(free_cores().bit_length())]
         others = [n for n in powers if n != torch.get_num_threads()]
@@ -85,7 +86,7 @@ def _forms(trick: str, best: Execution, device: str, left: float) -> list[Execut
         return [replace(best, bf16=True, channels_last=last) for last in layouts]
     if trick == "fused":
         return [replace(best, fused=True)]
-    if trick == "subpixel":
+    if trick == "subpixel" and any(doubles(module) for module in net.modules()):
         return [replace(best, subpixel=True)]
     if trick == "compiled" and left > WORTH_COMPILING:
         mode = "reduce-overhead" if device == "cuda" else "default"

@@ -1,13 +1,22 @@
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from helpers import nets
+from helpers.checkpoint import save_weights
 from helpers.cli import main
 from helpers.files import read_json
 from helpers.portraits import write_portraits
+from helpers.progress import JUPYTERLAB_VARIABLE
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +170,157 @@ def test_a_missing_photograph_is_named_and_the_others_are_done(
     line = one_error_line(deepcolor(*command, exit_code=1))
     assert "torn.jpg" in line and "the others are done" in line
     assert (tmp_path / "out" / good.with_suffix(".png").name).exists()
+
+
+@pytest.fixture(scope="module")
+def unet_weights(tmp_path_factory):
+    """A U-Net that has learned nothing."""
+    path = tmp_path_factory.mktemp("weights") / "unet.safetensors"
+    save_weights(path, nets.UNet(base=2), "unet", {"base": 2})
+    return path
+
+
+def names_below(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+
+
+def test_a_folder_is_coloured_in_order_with_one_line_each_and_a_summary(
+    photographs, unet_weights, tmp_path
+):
+    command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
+    *lines, summary = deepcolor(*command).splitlines()
+    expected = [f"s{s:02}_{n:02}.png" for s in range(1, 11) for n in range(1, 7)]
+    assert lines == [str(tmp_path / name) for name in expected]
+    assert names_below(tmp_path) == expected
+    assert re.fullmatch(
+        r"coloured 60 of 60 photographs in [\d.]+ s \([\d.]+/s\), "
+        r"peak memory \d+ MiB",
+        summary,
+    )
+
+
+def test_a_zip_gives_the_same_pictures_as_its_folder(
+    photographs, unet_weights, tmp_path
+):
+    archive = shutil.make_archive(str(tmp_path / "faces"), "zip", photographs)
+    for given, output in ((photographs, "a"), (archive, "b")):
+        command = ["colorize", given, "-o", tmp_path / output]
+        deepcolor(*command, "--weights", unet_weights)
+    names = names_below(tmp_path / "a")
+    assert len(names) == 60 and names == names_below(tmp_path / "b")
+    for name in names:
+        a, b = (tmp_path / folder / name for folder in "ab")
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_two_photographs_for_one_file_are_refused_before_any_work(
+    photographs, unet_weights, tmp_path
+):
+    good, *_ = photographs.iterdir()
+    for path in ("1/first.jpg", "1/x.jpg", "1/x.jpeg", "2/x.jpg"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(good, tmp_path / path)
+    command = ["colorize", "-o", tmp_path / "out", "--weights", unet_weights, "--force"]
+    for given in (["1"], ["2", "1/x.jpg"]):
+        inputs = [tmp_path / name for name in given]
+        line = one_error_line(deepcolor(*command, *inputs, exit_code=2))
+        places = re.match(r"error: (.*) and (.*): both would become (.*);", line)
+        both = {Path(place) for place in places.groups()[:2]}
+        expected = ("1/x.jpg", "1/x.jpeg") if given == ["1"] else ("1/x.jpg", "2/x.jpg")
+        assert both == {tmp_path / name for name in expected}
+        assert places[3] == str(tmp_path / "out/x.png")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_last_picture_that_is_already_there_stops_the_work_before_the_first(
+    photographs, unet_weights, tmp_path
+):
+    (tmp_path / "s10_06.png").write_bytes(b"mine")
+    command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert f"{tmp_path / 's10_06.png'}: already there; use --force" in line
+    assert names_below(tmp_path) == ["s10_06.png"]
+    assert (tmp_path / "s10_06.png").read_bytes() == b"mine"
+    deepcolor(*command, "--force")
+    assert cv2.imread(str(tmp_path / "s10_06.png")).shape == (128, 128, 3)
+
+
+def test_all_unreadable_photographs_are_named_at_the_end(
+    photographs, unet_weights, tmp_path
+):
+    (tmp_path / "in").mkdir()
+    for number, photograph in enumerate(sorted(photographs.iterdir())[:20]):
+        torn = number in (0, 7)
+        data = photograph.read_bytes()[: 0 if torn else None]
+        (tmp_path / "in" / photograph.name).write_bytes(data)
+    (tmp_path / "note.jpg").write_text("not a photograph")
+    command = ["colorize", tmp_path / "note.jpg", tmp_path / "in"]
+    command += ["-o", tmp_path / "out", "--weights", unet_weights]
+    output = deepcolor(*command, exit_code=1)
+    line = one_error_line(output)
+    assert line.startswith("error: 3 of 21 photographs cannot be read, the others are")
+    assert f"{tmp_path / 'in' / 's01_01.jpg'}: empty file" in line
+    assert f"{tmp_path / 'in' / 's02_02.jpg'}: empty file" in line
+    assert f"{tmp_path / 'note.jpg'}: not an image" in line
+    assert "coloured 18 of 21 photographs" in output
+    assert len(names_below(tmp_path / "out")) == 18
+
+
+def test_means_of_unreadable_photographs_are_named_at_the_end(photographs, tmp_path):
+    weights = tmp_path / "regressor.safetensors"
+    save_weights(weights, nets.Regressor(), "regressor", {})
+    good = sorted(photographs.iterdir())[:2]
+    (tmp_path / "torn.jpg").write_bytes(b"")
+    command = ["chrominance", good[0], tmp_path / "torn.jpg", good[1]]
+    output = deepcolor(*command, "--weights", weights, exit_code=1)
+    assert re.findall(r"^(s\d\d_\d\d.jpg) ", output, re.M) == [p.name for p in good]
+    line = one_error_line(output)
+    assert line.startswith("error: 1 of 3") and "torn.jpg: empty file" in line
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(
+    photographs, unet_weights, tmp_path
+):
+    (tmp_path / "file").write_bytes(b"not a folder")
+    command = ["colorize", photographs, "-o", tmp_path / "file"]
+    command += ["--weights", unet_weights]
+    assert "s01_01.png: cannot write" in one_error_line(
+        deepcolor(*command, exit_code=2)
+    )
+
+
+def test_a_bar_takes_the_place_of_the_lines(
+    photographs, unet_weights, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(JUPYTERLAB_VARIABLE, "a notebook")
+    command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
+    output = deepcolor(*command)
+    assert ".png" not in output and "coloured 60 of 60" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")
+def test_ctrl_c_leaves_whole_pictures_and_exits_130(
+    photographs, unet_weights, tmp_path
+):
+    (tmp_path / "in").mkdir()
+    for photograph in photographs.iterdir():
+        for copy in range(100):
+            os.link(photograph, tmp_path / "in" / f"{copy}_{photograph.name}")
+    command = ["-m", "helpers", "colorize", tmp_path / "in", "-o", tmp_path / "out"]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command), "--weights", str(unet_weights)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()  # the first picture is there
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "stopped by Ctrl-C; what is finished is kept\n"
+    pictures = list((tmp_path / "out").iterdir())
+    assert 0 < len(pictures) < 6000
+    assert all(cv2.imread(str(p)).shape == (128, 128, 3) for p in pictures)
 
 
 def test_without_debug_there_is_no_traceback_and_with_it_there_is():

@@ -1,12 +1,28 @@
+import itertools
+import threading
+import time
+import tracemalloc
+import zipfile
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from helpers import colorize as module
 from helpers import nets
-from helpers.colorize import colorize, predict_mean_chrominance
-from helpers.lab import bgr_to_lab
+from helpers.colorize import (
+    AHEAD,
+    STRIP_PIXELS,
+    colorize,
+    colorize_all,
+    predict_mean_chrominance,
+)
+from helpers.files import InputError, free_cores
+from helpers.images import decode_image, open_source
+from helpers.lab import bgr_to_lab, lab_to_bgr
 
 SHAPES = [(1, 1), (7, 300), (300, 200), (128, 128), (40, 1), (129, 257), (5, 3)]
 
@@ -203,6 +219,353 @@ def test_black_and_white_stay_black_and_white_under_neutral_colour():
     image = np.zeros((40, 40, 3), np.uint8)
     assert colorize(Painter(constant(0, 0)), image).max() == 0
     assert colorize(Painter(constant(0, 0)), image + 255).min() >= 254
+
+
+# Strips ---------------------------------------------------------------------------
+
+
+def colorize_at_once(net: nn.Module, image_bgr: np.ndarray) -> np.ndarray:
+    """What `colorize` computes, of the whole picture at once."""
+    height, width = image_bgr.shape[:2]
+    L = bgr_to_lab(image_bgr)[..., 0]
+    step, scale = 2**net.num_down, 128 / min(height, width)
+    scale = min(scale, (64 * 128**2 / (height * width)) ** 0.5)
+    small = [max(step, round(n * scale / step) * step) for n in (width, height)]
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small_L = torch.from_numpy(cv2.resize(L, small, interpolation=how))[None, None]
+    with torch.no_grad():
+        ab = net.predict(small_L)[0].permute(1, 2, 0).numpy()
+    ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_LINEAR)
+    return lab_to_bgr(np.dstack([L, ab]))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *((1, 1), (5, 3), (1, 2000), (2000, 1), (517, 1031), (2000, 3000)),
+        (3, 2 * STRIP_PIXELS),
+    ],
+)
+def test_in_strips_every_pixel_is_equal_to_all_at_once(shape):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    net = small_net().eval()
+    assert np.array_equal(colorize(net, image), colorize_at_once(net, image))
+
+
+def test_a_large_photograph_needs_few_bytes_a_pixel():
+    image = photograph(3000, 2000)
+    painter = Painter(constant(20, -15))
+    tracemalloc.start()
+    try:
+        colorize(painter, image)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak / (3000 * 2000) < 20  # L* 4, ab 8, the result 3, and a strip
+
+
+# Many photographs -----------------------------------------------------------------
+
+
+class Album:
+    """Photographs to be read and written, with an eye on who is in memory."""
+
+    def __init__(self, images):
+        self.images, self.written, self.reported = images, {}, []
+        self.in_memory, self.most_in_memory, self.most_named = 0, 0, 0
+        self.lock = threading.Lock()
+
+    def photographs(self):
+        for index in range(len(self.images)):
+            self.most_named = max(self.most_named, index + 1 - len(self.reported))
+            yield index, lambda index=index: self.read(index)
+
+    def read(self, index):
+        with self.lock:
+            self.in_memory += 1
+            self.most_in_memory = max(self.most_in_memory, self.in_memory)
+        if isinstance(self.images[index], Exception):
+            with self.lock:
+                self.in_memory -= 1
+            raise self.images[index]
+        return self.images[index]
+
+    def write(self, index, image_bgr):
+        with self.lock:
+            self.in_memory -= 1
+            self.written[index] = image_bgr
+
+    def report(self, index, error):
+        self.reported.append((index, error))
+
+    def colorize(self, net, workers=4):
+        colorize_all(net, self.photographs(), self.write, self.report, workers)
+
+
+def tiny(count: int) -> list[np.ndarray]:
+    return [photograph(3 + seed % 5, 4, seed) for seed in range(count)]
+
+
+@pytest.fixture
+def one_thread():
+    """In torch, as in the stream: so that results are equal to the last bit."""
+    found = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(found)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_many_photographs_are_coloured_as_each_alone(workers):
+    images = [photograph(9 + 7 * i, 80 - i, seed=i) for i in range(40)]
+    album, net = Album(images), small_net()
+    album.colorize(net, workers)
+    assert sorted(album.written) == list(range(40))
+    for index, image in enumerate(images):
+        assert np.array_equal(album.written[index], colorize(net, image)), index
+
+
+def test_the_order_is_kept_when_the_first_is_the_last_to_be_read():
+    album, others_are_done = Album(tiny(8)), threading.Event()
+    read, write = album.read, album.write
+
+    def read_slowly(index):
+        assert index or others_are_done.wait(60)
+        return read(index)
+
+    def write_and_tell(index, image_bgr):
+        write(index, image_bgr)
+        if len(album.written) == 7:
+            others_are_done.set()
+
+    album.read, album.write = read_slowly, write_and_tell
+    album.colorize(small_net(), workers=2)
+    assert list(album.written)[-1] == 0
+    assert album.reported == [(index, None) for index in range(8)]
+
+
+def test_reading_and_writing_of_different_photographs_overlap():
+    album, second_is_read = Album(tiny(2)), threading.Event()
+    read, write = album.read, album.write
+
+    def read_and_tell(index):
+        if index == 1:
+            second_is_read.set()
+        return read(index)
+
+    def write_after_the_second_is_read(index, image_bgr):
+        assert second_is_read.wait(60)
+        write(index, image_bgr)
+
+    album.read, album.write = read_and_tell, write_after_the_second_is_read
+    album.colorize(small_net(), workers=2)
+    assert sorted(album.written) == [0, 1]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_few_of_many_photographs_are_in_memory_or_even_named(workers):
+    album = Album(tiny(200))
+    album.colorize(Painter(constant(5, 5)), workers)
+    assert [index for index, _ in album.reported] == list(range(200))
+    assert album.most_in_memory <= workers
+    assert album.most_named <= AHEAD * workers
+
+
+def test_without_a_number_each_free_core_takes_a_photograph():
+    album = Album(tiny(free_cores()))
+    together = threading.Barrier(free_cores())  # passed only by all at once
+    read = album.read
+
+    def read_together(index):
+        together.wait(60)
+        return read(index)
+
+    album.read = read_together
+    album.colorize(Painter(constant(5, 5)), workers=0)
+    assert len(album.written) == free_cores()
+
+
+def test_one_bad_file_among_many_is_reported_in_its_place():
+    images, bad = tiny(50), InputError("photo.jpg: empty file")
+    images[17] = bad
+    album = Album(images)
+    album.colorize(small_net())
+    assert album.reported == [(i, bad if i == 17 else None) for i in range(50)]
+    assert sorted(album.written) == [i for i in range(50) if i != 17]
+
+
+@pytest.mark.parametrize(
+    "error", [InputError("x.png: cannot write (No space left)"), OSError("unforeseen")]
+)
+def test_an_error_of_writing_ends_the_work_and_surfaces(error):
+    album, net = Album(tiny(500)), small_net().train()
+    threads = torch.get_num_threads()
+    write = album.write
+
+    def full(index, image_bgr):
+        write(index, image_bgr)
+        if index == 20:
+            raise error
+
+    album.write = full
+    with pytest.raises(type(error)) as caught:
+        album.colorize(net)
+    assert caught.value is error
+    assert album.reported == [(index, None) for index in range(20)]
+    assert len(album.written) <= 20 + AHEAD * 4
+    assert net.training
+    assert torch.get_num_threads() == threads
+
+
+def test_an_unforeseen_error_of_reading_surfaces():
+    images = tiny(20)
+    images[3] = ZeroDivisionError("a fault of the program")
+    with pytest.raises(ZeroDivisionError, match="a fault of the program"):
+        Album(images).colorize(small_net())
+
+
+def test_an_error_of_the_network_surfaces():
+    def broken(L):
+        raise RuntimeError("the network's fault")
+
+    with pytest.raises(RuntimeError, match="the network's fault"):
+        Album(tiny(20)).colorize(Painter(broken))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ctrl_c_ends_the_work_with_whole_pictures_only():
+    album, net = Album(tiny(500)), small_net()
+
+    def interrupt(index, error):
+        if index == 20:
+            raise KeyboardInterrupt
+
+    album.report = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        album.colorize(net)
+    assert 20 < len(album.written) < 21 + AHEAD * 4
+    for index, result in album.written.items():
+        assert np.array_equal(result, colorize(net, album.images[index]))
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("ThreadPoolExecutor")]
+
+
+def test_after_an_error_what_is_in_hand_is_not_coloured_and_nothing_is_begun():
+    album, begun, go = Album(tiny(100)), threading.Semaphore(0), threading.Event()
+    read, reads = album.read, []
+
+    def read_and_wait(index):
+        reads.append(index)
+        if index:
+            begun.release()
+            assert go.wait(60)
+        return read(index)
+
+    def fail(index, error):
+        begun.acquire(timeout=60)
+        begun.acquire(timeout=60)  # both workers are reading
+        threading.Timer(0.5, go.set).start()
+        raise RuntimeError
+
+    album.read, album.report = read_and_wait, fail
+    with pytest.raises(RuntimeError):
+        album.colorize(small_net(), workers=2)
+    assert sorted(reads) == [0, 1, 2]
+    assert list(album.written) == [0]
+
+
+def test_photographs_without_end_are_taken_one_by_one():
+    def stop_at_300(index, error):
+        if index == 300:
+            raise KeyboardInterrupt
+
+    endless = ((index, lambda: photograph(4, 4)) for index in itertools.count())
+    with pytest.raises(KeyboardInterrupt):
+        colorize_all(
+            Painter(constant(5, 5)), endless, lambda *_: None, stop_at_300, workers=2
+        )
+    assert next(endless)[0] <= 300 + AHEAD * 2 + 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_many_photographs_leave_the_network_as_it_was_found(training):
+    net = small_net().train(training)
+    net.down[1].eval()
+    before = state(net)
+    Album(tiny(20)).colorize(net)
+    assert net.training is training
+    assert net.down[0].training is training
+    assert not net.down[1].training
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_each_photograph_has_one_thread_of_torch_and_no_gradients():
+    seen = set()
+
+    def note(L):
+        seen.add((torch.get_num_threads(), torch.is_grad_enabled()))
+        return constant(0, 0)(L)
+
+    found, threads_later = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        Album(tiny(20)).colorize(Painter(note))
+        assert torch.get_num_threads() == 3
+        later = threading.Thread(
+            target=lambda: threads_later.append(torch.get_num_threads())
+        )
+        later.start()
+        later.join()
+    finally:
+        torch.set_num_threads(found)
+    assert seen == {(1, False)}
+    assert threads_later == [3]
+
+
+def test_of_large_photographs_one_is_coloured_at_a_time(monkeypatch):
+    monkeypatch.setattr(module, "LARGE_PIXELS", 100)
+    busy, most = [], []
+
+    def note(L):
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.005)  # long enough for the others to be here, too
+        busy.pop()
+        return constant(0, 0)(L)
+
+    Album([photograph(20, 20)] * 20).colorize(Painter(note))
+    assert most == [1] * 20
+
+
+def test_no_photographs_are_no_error():
+    album = Album([])
+    album.colorize(small_net())
+    assert album.reported == []
+
+
+def test_a_zip_is_read_from_many_threads_without_a_fault(tmp_path):
+    images = {f"{i:03}.png": photograph(6, 5, seed=i) for i in range(100)}
+    with zipfile.ZipFile(tmp_path / "album.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, image in images.items():
+            archive.writestr(name, cv2.imencode(".png", image)[1].tobytes())
+    source, read, errors = open_source(tmp_path / "album.zip"), {}, []
+
+    def decode(turn, name):
+        read[turn, name] = decode_image(source.read(name))
+        return read[turn, name]
+
+    colorize_all(
+        Painter(constant(0, 0)),
+        ((n, partial(decode, t, n)) for t in range(5) for n in source.names),
+        lambda *_: None,
+        lambda name, error: errors.append(error),
+        workers=8,
+    )
+    assert errors == [None] * 500
+    assert all(np.array_equal(read[t, n], images[n]) for t, n in read)
 
 
 # The regressor --------------------------------------------------------------------

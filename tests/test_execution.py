@@ -202,7 +202,7 @@ def test_an_unknown_trick_is_an_input_error():
 
 def test_the_user_s_number_of_threads_is_kept(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert tuning._forms("threads", PLAIN, "cpu", 1e9) == []
+    assert tuning._forms("threads", PLAIN, small_net(), 1e9) == []
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
