@@ -263,7 +263,7 @@ class _Crew:
     """Runs the steps of a road in several processes at once."""
 
     def __init__(self, road: Road):
-        context = multiprocessing.get_context("spawn")
+        context = _processes()
         self.pipes, self.workers = [], []
         for _ in range(road.processes):
             ours, theirs = context.Pipe()
@@ -313,12 +313,20 @@ def _steppers(rows: Sequence[Road]) -> Iterator[list]:
 
 def _peak_memories(rows: Sequence[Road]) -> list[int]:
     """Bytes that a process needs at most for a few steps of each row, times processes."""
-    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        free_cores(), mp_context=context, max_tasks_per_child=1
+        free_cores(), mp_context=_processes(), max_tasks_per_child=1
     ) as pool:
         peaks = pool.map(_peak_of, rows)
         return [row.processes * peak for row, peak in zip(rows, peaks, strict=True)]
+
+
+def _processes():
+    """Where processes come from: one that has torch imported already, but on Windows."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.bench"])
+    return context
 
 
 def _peak_of(road: Road) -> int:
