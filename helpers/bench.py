@@ -26,7 +26,7 @@ from helpers.recipe import Recipe, make_optimizer
 from helpers.training import Training, train_step
 from helpers.tuning import choose_execution
 
-NUM_IMAGES = 300
+NUM_IMAGES = 200
 MANY_STEPS = 10**6  # so that the choice of a form is measured
 SMALL = {"maps": 3, "num_down": 4, "head": "sigmoid"}
 BENCHES = {  # name: network, options, minibatch
@@ -74,8 +74,8 @@ def roads(name: str, device: str = "cpu") -> list[Road]:
             Road("stride 2 in place of max-pool", network, options, execution=None,
                  **common),
         ]  # fmt: skip
-        words = "minibatches of 25: their planes fit the cache"
-        rows.append(replace(rows[-1], name=words, batch_size=25))
+        words = "minibatches of 50: their planes fit the cache"
+        rows.append(replace(rows[-1], name=words, batch_size=50))
     else:
         first = "plain: eager, float32, NCHW, data on the device"
         rows = [Road(first, network, options, execution=None, **common)]

@@ -27,7 +27,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise InputError(
-                "tensorboard is not installed; pip install tensorboard"
+                'tensorboard is missing; pip install "deepcolor[tensorboard]"'
             ) from error
         self.writer = SummaryWriter(str(folder))
         self.test, self.num_images = test[:NUM_PICTURES], num_images

@@ -46,7 +46,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=8, explore=2, batchnorm=3, colorizer=5, extra=2, best=3,
+        copies=2, regressor=8, explore=2, batchnorm=2, colorizer=4, extra=2, best=3,
         wide_maps=(8, 16, 32, 64), unet_base=8,
     ),
     "standard": Profile(

@@ -65,13 +65,14 @@ def sum_of_all(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def any_of_all(*flags: bool) -> tuple[bool, ...]:
-    """For each flag whether any process raises it."""
+def largest(*numbers: int) -> list[int]:
+    """For each number the largest that any process has."""
     if count() == 1:
-        return flags
+        return list(numbers)
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    raised = sum_of_all(torch.tensor(flags, dtype=torch.int32, device=device))
-    return tuple(bool(number) for number in raised.tolist())
+    values = torch.tensor(numbers, dtype=torch.int32, device=device)
+    distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    return values.tolist()
 
 
 def gather(values: torch.Tensor) -> torch.Tensor:
@@ -102,24 +103,28 @@ def share(net: nn.Module) -> nn.Module:
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm with the statistics of all processes' parts; torch's own needs a GPU.
 
-    Variances as in torch: biased to normalise, unbiased in the running average.
+    Variances as in torch: biased to normalise, unbiased in the running average. Sums are
+    taken of what is left when the running mean is subtracted, so that squares stay small.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to the same shape."""
         if not self.training:
             return super().forward(x)
-        pixels = sum_of_all(x.new_tensor(x.numel() / x.shape[1]))
-        mean = _SumOfAll.apply(x.sum(dim=(0, 2, 3))) / pixels
-        centered = x - mean.view(1, -1, 1, 1)
-        variance = _SumOfAll.apply(centered.square().sum(dim=(0, 2, 3))) / pixels
+        shifted = x - self.running_mean.view(1, -1, 1, 1)
+        pixels = x.new_full((x.shape[1],), x.numel() / x.shape[1])
+        sums = [shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3)), pixels]
+        total, squares, pixels = _SumOfAll.apply(torch.stack(sums))  # one message
+        mean = total / pixels
+        variance = squares / pixels - mean.square()
         with torch.no_grad():
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
+            self.running_mean += self.momentum * mean
             unbiased = variance * (pixels / (pixels - 1))
             self.running_var.lerp_(unbiased, self.momentum)
         factor = self.weight * (variance + self.eps).rsqrt()
-        return centered * factor.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        offset = self.bias - mean * factor
+        return shifted * factor.view(1, -1, 1, 1) + offset.view(1, -1, 1, 1)
 
 
 class _SumOfAll(torch.autograd.Function):

@@ -5,6 +5,7 @@ stops no other, and one that was stopped goes on when the sweep is started again
 """
 
 import fnmatch
+import json
 import os
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from helpers.files import (
     WorkFailed,
     free_cores,
     read_json,
+    sha256,
     write_atomic,
     write_json,
 )
@@ -95,7 +97,11 @@ def run_sweep(
     data_hash = load_faces(images).data_hash()
     folder = run_dir / "sweep"
     options = {"profile": profile, "images": images, "split": split, "device": device}
-    tasks = [_task(n, s, folder, epochs, options) for n in names for s in seeds]
+    tasks = [
+        _task(name, seed, folder, epochs, options, data_hash)
+        for name in names
+        for seed in seeds
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder, log):
         todo = [task for task in tasks if not task.metrics(data_hash)]
@@ -129,13 +135,18 @@ def known_names(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _task(name: str, seed: int, folder: Path, epochs: int, options: dict) -> Task:
-    mine = folder / f"{name.replace('/', '_')}-seed{seed}"
+def _task(
+    name: str, seed: int, folder: Path, epochs: int, options: dict, data_hash: str
+) -> Task:
+    """A training; another number of epochs or other photographs have another folder."""
+    profile, split = options["profile"], options["split"]
+    num_epochs = epochs or get_experiment(name).epochs_for(get_profile(profile))
+    parameters = parameters_of(name, profile, split, seed, num_epochs)
+    mark = sha256(json.dumps(parameters).encode(), data_hash.encode())[:6]
+    mine = folder / f"{name.replace('/', '_')}-seed{seed}-{mark}"
     command = [*COMMAND, name, "--run-dir", str(mine)]
     for option, value in {**options, "seed": seed, "epochs": epochs}.items():
         command += [f"--{option}", str(value)]
-    epochs = epochs or get_experiment(name).epochs_for(get_profile(options["profile"]))
-    parameters = parameters_of(name, options["profile"], options["split"], seed, epochs)
     return Task(name, seed, mine, command, parameters)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from signal import Signals
 
 import numpy as np
 import torch
@@ -233,6 +234,7 @@ def fit(
         while not training.is_finished(recipe):
             epoch = training.epoch
             batches = minibatches(len(train), recipe.batch_size, seed, epoch)
+            batches = [index.to(device) for index in batches]
             draws = random_draws(len(train), seed, epoch).to(device)
             if not train_epoch(
                 training, called, train, batches, draws, names, keeper.looks_up
@@ -266,10 +268,12 @@ class _Keeper:
     def looks_up(self) -> bool:
         """Between two steps: save where that is due; returns True to stop."""
         due = time.monotonic() - self.saved_at >= self.every
-        stops, due = processes.any_of_all(self.stop.received is not None, due)
-        if stops or due:
+        number, due = processes.largest(self.stop.received or 0, int(due))
+        if number:  # one process was told: all of them stop
+            self.stop.received = Signals(number)
+        if number or due:
             self.save()
-        return stops
+        return bool(number)
 
     def save(self) -> None:
         """Write the checkpoint, where one is wanted; all processes take part."""

@@ -129,6 +129,44 @@ def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):
     assert "num_epochs was 2 and is now 3" in other
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", -15), ("SIGUSR1", -10)]
+)
+def test_a_signal_saves_the_training_and_the_same_command_goes_on(
+    name, code, photographs, tmp_path
+):
+    command = [sys.executable, "-m", "helpers", "train", "maps/3", "--images"]
+    command += [str(photographs), "--run-dir", str(tmp_path), "--epochs", "200"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("epoch    2 "):
+            break
+    process.send_signal(getattr(signal, name))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert f"stopped by {name} at epoch" in output
+    assert "Traceback" not in output
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "epoch    1 of 200" not in again.stdout
+    assert "epoch  200 of 200" in again.stdout
+
+
+def test_train_takes_a_form_or_refuses_an_unknown_trick(photographs, tmp_path):
+    command = ["train", "unet/fresh", "--images", photographs, "--epochs", 1]
+    deepcolor(*command, "--plain", "--run-dir", tmp_path / "1")
+    deepcolor(*command, "--without", "bf16", "--run-dir", tmp_path / "2")
+    command += ["--without", "magic", "--run-dir", tmp_path / "3"]
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "trick 'magic': unknown" in line
+    metrics = read_json(tmp_path / "1/train/unet_fresh/metrics.json")
+    assert metrics["parameters"]["epochs"] == 1
+    assert metrics["networks"]["unet/fresh"]["epochs"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -108,19 +108,22 @@ def test_when_one_dies_all_end_and_the_same_command_goes_on(faces, tmp_path):
     assert "epoch    1 of 12" not in output
 
 
-def test_term_saves_and_ends_all(faces, tmp_path):
+@pytest.mark.parametrize("told", ["all", "the second"])
+def test_term_saves_and_ends_all(told, faces, tmp_path):
     process = start(2, "maps/8", faces, tmp_path, "--epochs", "2000")
     try:
+        second = workers_of(process)[1]
         for line in process.stdout:
             if line.startswith("epoch    2 "):
                 break
-        process.send_signal(signal.SIGTERM)
+        (process if told == "all" else second).send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode != 0
     assert output.count("stopped by SIGTERM at epoch") == 1
     assert (tmp_path / "train/maps_8/checkpoint.pt").exists()
+    assert not (tmp_path / "train/maps_8/metrics.json").exists()  # it is not finished
 
 
 def test_alone_nothing_is_shared():
@@ -128,7 +131,7 @@ def test_alone_nothing_is_shared():
     assert processes.count() == 1 and processes.rank() == 0
     assert torch.equal(processes.my_part(index), index)
     assert torch.equal(processes.gather(index), index)
-    assert processes.any_of_all(True, False) == (True, False)
+    assert processes.largest(15, 0) == [15, 0]
     net = torch.nn.BatchNorm2d(3)
     assert processes.share(net) is net
     assert processes.join("cpu") == "cpu"
