@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from helpers.metrics import Estimate
 
@@ -163,22 +163,25 @@ def strips(
 
 
 def costs(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Seconds against one number a panel; dotted: in proportion to it.
+    """Milliseconds against one number a panel; dotted: in proportion to it.
 
     `seconds` holds for each named number its values and the seconds of each.
     """
     fig, axes = plt.subplots(1, len(seconds), figsize=(3 * len(seconds), 2.8), dpi=DPI,
                              layout="constrained", squeeze=False)  # fmt: skip
     for ax, (name, found) in zip(axes.flat, seconds.items(), strict=True):
-        values, times = np.array(list(found)), np.array(list(found.values()))
+        values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
         ax.plot(values, times, "o-", label="measured")
         ax.plot(values, times[-1] * values / values[-1], ":", color="0.4",
                 label="in proportion")  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel=name)
         ax.set_xticks(values, labels=map(str, values))
-        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_minor_locator(NullLocator())
         ax.grid(alpha=0.3, which="both")
-    axes[0, 0].set_ylabel("seconds")
+    axes[0, 0].set_ylabel("milliseconds")
     axes[0, 0].legend(fontsize=7)
     return fig
 
