@@ -87,6 +87,7 @@ def roads(name: str, device: str = "cpu") -> list[Road]:
         ("threads", threads, f"{threads} thread{'s' * (threads > 1)}"),
         ("channels_last", True, "channels_last"),
         ("bf16", True, "bfloat16"),
+        ("timed_kernels", device == "cuda", "cuDNN times its kernels"),
         ("fused", True, "fused optimizer"),
         ("subpixel", network == "colorizer", "subpixel convolutions"),
         ("compiled", chosen.compiled, f"torch.compile ({chosen.compiled})"),

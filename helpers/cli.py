@@ -147,7 +147,7 @@ def run(
     "--without",
     multiple=True,
     metavar="TRICK",
-    help="threads, channels_last, bf16, fused or compiled; repeatable.",
+    help="threads, channels_last, bf16, fused, subpixel, compiled... ; repeatable.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write curves and sample pictures.")
 def train(name, seed, **options):

@@ -26,6 +26,7 @@ class Execution:
     bf16           convolutions in bfloat16 (autocast); weights and losses stay float32
     fused          one kernel for the whole optimizer step
     subpixel       transposed convolutions as convolution and pixel shuffle, the same sums
+    timed_kernels  let cuDNN time its kernels and take the fastest (GPU)
     compiled       "" or a mode of torch.compile: "default", "reduce-overhead" (CUDA graphs)
     """
 
@@ -34,6 +35,7 @@ class Execution:
     bf16: bool = False
     fused: bool = False
     subpixel: bool = False
+    timed_kernels: bool = False
     compiled: str = ""
 
     def __str__(self) -> str:
@@ -42,6 +44,7 @@ class Execution:
         words += ["bf16"] if self.bf16 else []
         words += ["fused optimizer"] if self.fused else []
         words += ["subpixel convolutions"] if self.subpixel else []
+        words += ["timed kernels"] if self.timed_kernels else []
         words += [f"torch.compile ({self.compiled})"] if self.compiled else []
         return ", ".join(words) or "plain"
 
@@ -60,17 +63,19 @@ class Execution:
     @contextmanager
     def active(self, net: nn.Module) -> Iterator[None]:
         """Bring threads and network into this form, and back again at the end."""
-        found = torch.get_num_threads()
+        found, timed = torch.get_num_threads(), torch.backends.cudnn.benchmark
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         doubling = [m for m in net.modules() if doubles(m)] if self.subpixel else []
         try:
             torch.set_num_threads(self.threads or found)
+            torch.backends.cudnn.benchmark = self.timed_kernels
             net.to(memory_format=layout)
             for module in doubling:
                 module.__class__ = SubpixelConvTranspose2d
             yield
         finally:
             torch.set_num_threads(found)
+            torch.backends.cudnn.benchmark = timed
             net.to(memory_format=torch.contiguous_format)
             for module in doubling:
                 module.__class__ = nn.ConvTranspose2d

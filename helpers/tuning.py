@@ -21,11 +21,14 @@ from helpers.nets import ChrominanceNet
 from helpers.recipe import Recipe, make_optimizer, minibatches
 from helpers.training import Training, train_step
 
-TRICKS = ("threads", "channels_last", "bf16", "fused", "subpixel", "compiled")
+TRICKS = (
+    *("threads", "channels_last", "bf16", "timed_kernels", "fused", "subpixel"),
+    "compiled",
+)
 REPEATS = 3
 MIN_GAIN = 1.05  # a form that is faster by less is noise
 WORTH_TUNING = 60.0  # seconds of training below which nothing is measured
-WORTH_COMPILING = 20 * 60.0  # seconds; torch.compile takes about half a minute to start
+WORTH_COMPILING = {"cpu": 1200.0, "cuda": 60.0}  # seconds; on a CPU it seldom gains
 
 
 def choose_execution(
@@ -84,11 +87,13 @@ def _forms(trick: str, best: Execution, net, left: float) -> list[Execution]:
     if trick == "bf16" and (device == "cuda" or cpu_has_bf16()):
         layouts = {best.channels_last, True}
         return [replace(best, bf16=True, channels_last=last) for last in layouts]
+    if trick == "timed_kernels" and device == "cuda":
+        return [replace(best, timed_kernels=True)]
     if trick == "fused":
         return [replace(best, fused=True)]
     if trick == "subpixel" and any(doubles(module) for module in net.modules()):
         return [replace(best, subpixel=True)]
-    if trick == "compiled" and left > WORTH_COMPILING:
+    if trick == "compiled" and left > WORTH_COMPILING[device]:
         mode = "reduce-overhead" if device == "cuda" else "default"
         return [replace(best, compiled=mode)]
     return []
