@@ -42,7 +42,7 @@ def train_one(
     plain    compute the steps in plain PyTorch; else in the form that is measured to be
              the fastest, `without` the tricks named there (`tuning.TRICKS`)
     returns  the trained network; <run folder>/train/<name>/ holds weights.safetensors,
-             metrics.json (written last) and, until the end, the checkpoint
+             metrics.json (written last), checkpoint.pt, and asked.json (written first)
 
     The same call goes on where it was stopped. Raises KeyboardInterrupt after Ctrl-C,
     when the checkpoint is written, and InputError and WorkFailed as `fit` does.
@@ -56,6 +56,10 @@ def train_one(
     parts = split_faces(faces, by=split, seed=seed)
     data = course_data(faces, parts, 1 if experiment.fresh else row.copies, seed)
     folder = folder_of(default_run_dir(profile, run_dir), name)
+    epochs = epochs or experiment.epochs_for(row)
+    asked = parameters_of(name, profile, split, seed, epochs)
+    if processes.rank() == 0:  # a folder that cannot be written to is found out now
+        write_json(folder / "asked.json", asked)
     tuned = not plain and processes.count() == 1
     board, stop = None, StopSignals()
     if tensorboard and processes.rank() == 0:
@@ -78,9 +82,8 @@ def train_one(
         raise KeyboardInterrupt
     if processes.rank() == 0:
         trained.save(folder / "weights.safetensors")
-        epochs = epochs or experiment.epochs_for(row)
         content = {
-            "parameters": parameters_of(name, profile, split, seed, epochs),
+            "parameters": asked,
             "data": describe_data(faces, parts),
             "networks": {name: trained.row()},
             "history": trained.history,

@@ -137,7 +137,7 @@ def test_a_signal_saves_the_training_and_the_same_command_goes_on(
     name, code, photographs, tmp_path
 ):
     command = [sys.executable, "-m", "helpers", "train", "maps/3", "--images"]
-    command += [str(photographs), "--run-dir", str(tmp_path), "--epochs", "200"]
+    command += [str(photographs), "--run-dir", str(tmp_path), "--epochs", "30"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -151,8 +151,18 @@ def test_a_signal_saves_the_training_and_the_same_command_goes_on(
     assert "Traceback" not in output
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert "epoch    1 of 200" not in again.stdout
-    assert "epoch  200 of 200" in again.stdout
+    assert "epoch    1 of 30" not in again.stdout
+    assert "epoch   30 of 30" in again.stdout
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_out_before_training(
+    photographs, tmp_path
+):
+    (tmp_path / "file").write_text("not a folder")
+    command = ["train", "maps/3", "--images", photographs, "--epochs", 1]
+    output = deepcolor(*command, "--run-dir", tmp_path / "file", exit_code=2)
+    assert "cannot write" in one_error_line(output)
+    assert "epoch" not in output
 
 
 def test_train_takes_a_form_or_refuses_an_unknown_trick(photographs, tmp_path):
