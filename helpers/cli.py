@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,7 @@ IGNORES_CASE = sys.platform in ("darwin", "win32")  # A.png and a.png are one fi
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool):
     """Deep colorization: networks that predict a*, b* of a photograph from its L*."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
 @main.command()

@@ -228,8 +228,14 @@ def _run_on_cluster(tasks, cluster: str, options: Mapping, folder: Path, report)
         raise InputError(
             'submitit is missing; pip install "deepcolor[slurm]"'
         ) from error
-    executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
-    executor.update_parameters(name="deepcolor", **options)
+    try:
+        executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
+        executor.update_parameters(name="deepcolor", **options)
+    except (RuntimeError, ValueError, NameError) as error:
+        raise InputError(
+            f"cluster {cluster!r}: {str(error).splitlines()[0]}; start the sweep where "
+            "sbatch is known, or without --cluster"
+        ) from error
     jobs = [(task, executor.submit(_Job(task))) for task in tasks]
     for task, job in jobs:
         try:

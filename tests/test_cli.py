@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,11 @@ def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):
     assert "mse" in deepcolor("evaluate", weights, "--images", photographs)
     other = one_error_line(deepcolor(*command, "--epochs", 3, exit_code=2))
     assert "num_epochs was 2 and is now 3" in other
+    (tmp_path / "train/maps_3/checkpoint.pt").write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="damaged, going on from") as caught:
+        deepcolor(*command, "--epochs", 2)
+    line = warnings.formatwarning(caught[0].message, UserWarning, "x.py", 7)
+    assert line.startswith("warning: ") and line.count("\n") == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")

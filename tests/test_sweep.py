@@ -209,6 +209,14 @@ def test_without_submitit_the_next_step_is_told(run, monkeypatch):
         run(["maps/3"], cluster="slurm")
 
 
+@pytest.mark.parametrize("cluster", ["slurm", "nowhere"])
+def test_a_cluster_that_is_not_there_is_told_in_one_line(run, cluster, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=f"^cluster '{cluster}': .*; start the sweep"):
+        run(["maps/3"], cluster=cluster)
+    assert run.calls() == []
+
+
 def test_a_cluster_s_jobs_end_in_the_same_table(run, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FAILS", "maps/8")
