@@ -12,10 +12,11 @@ SIGNALS = [  # Windows has no USR1
 
 
 class StopSignals:
-    """While entered, the first signal only sets `received`; the second acts at once.
+    """While entered, a signal only sets `received`; the same one again acts at once.
 
-    SLURM sends TERM or USR1 before it takes a machine away. Signals reach the main
-    thread alone; entered in another thread this does nothing.
+    SLURM sends USR1 and then TERM before it takes a machine away; a sweep sends TERM
+    to trainings that had the terminal's Ctrl-C already. Signals reach the main thread
+    alone; entered in another thread this does nothing.
     """
 
     def __init__(self):
@@ -41,7 +42,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        self._restore()
+        signal.signal(number, self._before.pop(number))
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

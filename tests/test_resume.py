@@ -171,14 +171,17 @@ def test_a_second_ctrl_c_acts_at_once(monkeypatch):
 
 @needs_unix
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_term_and_usr1_save_and_then_act(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize("first", [(), ("SIGINT",)], ids=["alone", "after Ctrl-C"])
+def test_term_and_usr1_save_and_then_act(first, name, monkeypatch, tmp_path):
+    def told():
+        for each in (*first, name):
+            signal.raise_signal(getattr(signal, each))
+
     path, number, seen = tmp_path / "checkpoint.pt", getattr(signal, name), []
     before = signal.signal(number, lambda *_: seen.append(load_checkpoint(path)))
     try:
         lines = []
-        interrupted(
-            monkeypatch, 5, lambda: signal.raise_signal(number), path, log=lines.append
-        )
+        interrupted(monkeypatch, 5, told, path, log=lines.append)
     finally:
         signal.signal(number, before)
     (saved,) = seen  # the signal came through once, after the checkpoint was written
