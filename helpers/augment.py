@@ -53,7 +53,9 @@ def random_crop(image_bgr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return crop_and_resize(image_bgr, top, left, side)
 
 
-def augment(image_bgr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment(
+    image_bgr: np.ndarray, rng: np.random.Generator, darkens: bool = True
+) -> np.ndarray:
     """One augmented copy: a crop of its own, mirrored or darkened with probability 1/2.
 
     All three may meet in one image (the assignment's paragraph "Augment your dataset").
@@ -61,17 +63,18 @@ def augment(image_bgr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         image_bgr = flip(image_bgr)
     image_bgr = random_crop(image_bgr, rng)
-    if rng.random() < 0.5:
+    if darkens and rng.random() < 0.5:
         image_bgr = scale_rgb(image_bgr, rng.uniform(*SCALE_RANGE))
     return image_bgr
 
 
 def augment_copies(
-    images: torch.Tensor, copies: int = 10, seed: int = 0
+    images: torch.Tensor, copies: int = 10, seed: int = 0, darkens: bool = True
 ) -> torch.Tensor:
     """The fixed set, `copies` times as large: the images themselves, then their copies.
 
     images   (N, 3, H, W) uint8 BGR
+    darkens  whether B, G and R are scaled
     returns  (copies * N, 3, H, W) uint8 BGR; copy c of image i is at c * N + i
     """
     num_images = len(images)
@@ -81,7 +84,9 @@ def augment_copies(
         for i in range(num_images):
             rng = np.random.default_rng([seed, copy, i])
             image_bgr = np.ascontiguousarray(planes[i].transpose(1, 2, 0))
-            planes[copy * num_images + i] = augment(image_bgr, rng).transpose(2, 0, 1)
+            planes[copy * num_images + i] = augment(image_bgr, rng, darkens).transpose(
+                2, 0, 1
+            )
     return augmented
 
 
@@ -136,8 +141,8 @@ class FreshImages:
         return len(self.images)
 
     @property
-    def ab(self) -> torch.Tensor:
-        """Chrominance (N, 2, H, W) float16 of the images as they are."""
+    def truth(self) -> torch.Tensor:
+        """Chrominance ab (N, 2, H, W) float16 of the images as they are."""
         parts = self.images.split(64)
         return torch.cat([bgr_batch_to_lab(p.float() / 255).ab.half() for p in parts])
 

@@ -25,6 +25,11 @@ class Evaluation:
     ab_hat: torch.Tensor
 
 
+def chrominance(net: nn.Module, images: LabImages) -> dict[str, torch.Tensor]:
+    """What `fit` notes of a part: {"mse": (N,) the error of each image on scale S}."""
+    return {"mse": evaluate(net, images).per_image}
+
+
 def evaluate(predictor, images: LabImages, batch_size: int = 100) -> Evaluation:
     """Test a network or a baseline, in minibatches, without gradients.
 

@@ -32,6 +32,7 @@ MIN_IMAGES = 10
 MAX_BAD_SHARE = 0.05
 FACE_IMAGES = PROJECT / "face_images"
 PORTRAITS = "portraits"  # the word that asks for the embedded set
+PARTS = {"train", "val", "validation", "test"}  # folders that are no sitters
 IMAGES_VARIABLE = "DEEPCOLOR_IMAGES"  # what `images=""` means, when it is set
 
 
@@ -194,6 +195,8 @@ def find_groups(
         ("the sub-folders", [n.rpartition("/")[0] for n in names]),
     ]
     for groups_from, groups in tries:
+        if {PurePosixPath(group).name for group in groups} <= PARTS:
+            continue
         if all(groups) and 2 <= len(set(groups)) <= len(names) // 2:
             return groups, groups_from
     return None, ""

@@ -39,6 +39,7 @@ class LabImages:
 
     L    (N, 1, H, W) float16, L* in 0..100
     ab   (N, 2, H, W) float16, a* and b* in natural units
+    group  (N,) int64, the number of each image's sitter, or None where nobody knows
 
     float16 halves the memory; it moves a value by at most 1/32 and the error of a picture
     by less than a thousandth of that error.
@@ -46,16 +47,24 @@ class LabImages:
 
     L: torch.Tensor
     ab: torch.Tensor
+    group: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.L)
 
     def __getitem__(self, index) -> "LabImages":
-        return LabImages(self.L[index], self.ab[index])
+        group = None if self.group is None else self.group[index]
+        return LabImages(self.L[index], self.ab[index], group)
+
+    @property
+    def truth(self) -> torch.Tensor:
+        """What is to be predicted: ab."""
+        return self.ab
 
     def to(self, device: str) -> "LabImages":
         """The same images on another device."""
-        return LabImages(self.L.to(device), self.ab.to(device))
+        group = None if self.group is None else self.group.to(device)
+        return LabImages(self.L.to(device), self.ab.to(device), group)
 
     def minibatch(self, index: torch.Tensor, draws: torch.Tensor) -> "LabImages":
         """The images at `index` as they are: a fixed set needs no random `draws`."""
@@ -63,7 +72,8 @@ class LabImages:
 
     def data_hash(self) -> str:
         """SHA-256 of all values: equal hash, equal data."""
-        return sha256(*(part.cpu().numpy().tobytes() for part in (self.L, self.ab)))
+        parts = (part for part in (self.L, self.ab, self.group) if part is not None)
+        return sha256(*(part.cpu().numpy().tobytes() for part in parts))
 
 
 def bgr_to_lab(image_bgr: np.ndarray) -> np.ndarray:

@@ -41,6 +41,20 @@ def chrominance_mse(ab_hat: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
     return error.square().flatten(1).mean(dim=1)
 
 
+def accuracy_12(rgb_hat: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
+    """Share of R, G and B values with an error under 12 of 255, (N,) float32.
+
+    rgb_hat, rgb  (N, 3, H, W) uint8. Source: report 003. Raises ValueError for another
+    dtype (an error of uint8 would wrap) or when the shapes differ.
+    """
+    if rgb_hat.dtype != torch.uint8 or rgb.dtype != torch.uint8:
+        raise ValueError(f"accuracy_12 wants uint8, got {rgb_hat.dtype}, {rgb.dtype}")
+    if rgb_hat.shape != rgb.shape:
+        raise ValueError(f"shapes differ: {tuple(rgb_hat.shape)}, {tuple(rgb.shape)}")
+    error = (rgb_hat.short() - rgb.short()).abs()
+    return (error < 12).float().flatten(1).mean(dim=1)
+
+
 def psnr(image_hat: np.ndarray, image: np.ndarray) -> float:
     """PSNR in dB of two uint8 images (H, W, 3); infinite for equal ones."""
     error = np.mean((image_hat.astype(np.float64) - image) ** 2)

@@ -1,7 +1,9 @@
 """How a network is trained: epochs, minibatches, optimizer, schedule."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -16,10 +18,14 @@ class Recipe:
     num_epochs    passes over the training part
     batch_size    images in a minibatch
     lr            learning rate; the peak where the schedule is onecycle
-    optimizer     "adamw", "adam" or "sgd" (momentum 0.9)
+    optimizer     "adamw", "adam" or "sgd"
     schedule      "onecycle" (warm up, then down to zero) or "constant"
     weight_decay  as the optimizer defines it
-    patience      stop after so many epochs without a better validation error; 0: never
+    momentum      of sgd
+    patience      stop after so many epochs without a better validation figure; 0: never
+    delta         another rule to stop, where it is not 0: see `has_settled`
+    best          the validation figure that says which epoch's weights are kept: "mse"
+                  (lowest) or "accuracy" (highest)
     """
 
     num_epochs: int
@@ -28,7 +34,10 @@ class Recipe:
     optimizer: str = "adamw"
     schedule: str = "onecycle"
     weight_decay: float = 0.01
+    momentum: float = 0.9
     patience: int = 0
+    delta: float = 0.0
+    best: str = "mse"
 
 
 def minibatches(
@@ -47,6 +56,16 @@ def minibatches(
     return order.tensor_split(steps)
 
 
+def has_settled(losses: Sequence[float], patience: int, delta: float) -> bool:
+    """Whether the last `patience` losses changed by less than `delta` each time.
+
+    Ten losses have nine changes; up and down count alike. Report 003's rule to stop.
+    """
+    last = losses[-patience:]
+    changes = [abs(after - before) for before, after in pairwise(last)]
+    return len(last) == patience and max(changes) < delta
+
+
 def make_optimizer(
     net: nn.Module, recipe: Recipe, steps_per_epoch: int, fused: bool = False
 ):
@@ -58,7 +77,9 @@ def make_optimizer(
     parameters = net.parameters()
     options = {"weight_decay": recipe.weight_decay, "fused": fused or None}
     if recipe.optimizer == "sgd":
-        optimizer = torch.optim.SGD(parameters, recipe.lr, momentum=0.9, **options)
+        optimizer = torch.optim.SGD(
+            parameters, recipe.lr, momentum=recipe.momentum, **options
+        )
     elif recipe.optimizer in ("adam", "adamw"):
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
         optimizer = kind(parameters, recipe.lr, **options)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.experiments import EXPERIMENTS, get_experiment, get_profile
-from helpers.faces import PORTRAITS, find_images, load_faces
+from helpers.faces import IMAGE_SIZE, PORTRAITS, find_images, load_faces
 from helpers.files import (
     PROJECT,
     InputError,
@@ -40,13 +40,14 @@ POLL = 0.1  # seconds between two looks at the running ones
 
 @dataclass(frozen=True)
 class Task:
-    """One training of a sweep: a network, a seed, its folder and what to call."""
+    """One training of a sweep: a network, a seed, its data, folder and what to call."""
 
     name: str
     seed: int
     folder: Path
     command: list[str]
     parameters: dict
+    data_hash: str
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
@@ -56,12 +57,12 @@ class Task:
         """What the training prints."""
         return self.folder / "log.txt"
 
-    def metrics(self, data_hash: str) -> dict | None:
+    def metrics(self) -> dict | None:
         """What it has found, or None when it is not done with these parameters and data."""
         file = folder_of(self.folder, self.name) / "metrics.json"
         content = read_json(file) if file.exists() else {"parameters": None}
         same = content["parameters"] == self.parameters
-        return content if same and content["data"]["hash"] == data_hash else None
+        return content if same and content["data"]["hash"] == self.data_hash else None
 
 
 def run_sweep(
@@ -94,27 +95,28 @@ def run_sweep(
     names = known_names(patterns)
     chosen = find_images(images)
     images = str(chosen.resolve()) if chosen else PORTRAITS
-    data_hash = load_faces(images).data_hash()
+    sizes = {name: _size(name, profile) for name in names}
+    hashes = {n: load_faces(images, size=n).data_hash() for n in {*sizes.values()}}
     folder = run_dir / "sweep"
     options = {"profile": profile, "images": images, "split": split, "device": device}
     tasks = [
-        _task(name, seed, folder, epochs, options, data_hash)
+        _task(name, seed, folder, epochs, options, hashes[sizes[name]])
         for name in names
         for seed in seeds
     ]
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder, log):
-        todo = [task for task in tasks if not task.metrics(data_hash)]
+        todo = [task for task in tasks if not task.metrics()]
         log(f"{len(tasks)} trainings, {len(tasks) - len(todo)} of them done already")
 
         def report(task: Task, code: int) -> None:
-            log(_line(task, code, task.metrics(data_hash)))
+            log(_line(task, code, task.metrics()))
 
         if cluster:
             _run_on_cluster(todo, cluster, slurm or {}, folder, report)
         else:
             _run_here(todo, jobs or min(free_cores(), len(todo) or 1), report)
-        found = [(task, task.metrics(data_hash)) for task in tasks]
+        found = [(task, task.metrics()) for task in tasks]
         page = _write_table(folder, [(t, m) for t, m in found if m])
     failed = [f"{task} ({task.log_file})" for task, metrics in found if not metrics]
     if failed:
@@ -135,6 +137,12 @@ def known_names(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _size(name: str, profile: str) -> int:
+    """Pixels a side of the photographs that a network is trained on."""
+    is_study = get_experiment(name).is_study
+    return get_profile(profile).study_size if is_study else IMAGE_SIZE
+
+
 def _task(
     name: str, seed: int, folder: Path, epochs: int, options: dict, data_hash: str
 ) -> Task:
@@ -147,7 +155,7 @@ def _task(
     command = [*COMMAND, name, "--run-dir", str(mine)]
     for option, value in {**options, "seed": seed, "epochs": epochs}.items():
         command += [f"--{option}", str(value)]
-    return Task(name, seed, mine, command, parameters)
+    return Task(name, seed, mine, command, parameters, data_hash)
 
 
 def _run_here(

@@ -6,19 +6,14 @@ from pathlib import Path
 
 from helpers import processes
 from helpers.board import Board
+from helpers.course import Trained, course_data, train_experiment
 from helpers.execution import choose_device
-from helpers.experiments import (
-    DEFAULT_SEED,
-    Trained,
-    course_data,
-    get_experiment,
-    get_profile,
-    train_experiment,
-)
+from helpers.experiments import DEFAULT_SEED, get_experiment, get_profile
 from helpers.faces import load_faces, split_faces
 from helpers.files import write_json
 from helpers.results import default_run_dir, describe_data
 from helpers.stopping import StopSignals
+from helpers.study import load_study
 from helpers.tuning import choose_execution
 
 
@@ -51,10 +46,15 @@ def train_one(
     device = processes.join(choose_device(device))
     if processes.rank():
         log = _silence
-    faces = load_faces(images)
-    log(faces.describe())
-    parts = split_faces(faces, by=split, seed=seed)
-    data = course_data(faces, parts, 1 if experiment.fresh else row.copies, seed)
+    if experiment.is_study:
+        size, most = row.study_size, row.study_images
+        data = load_study(images, by=split, seed=seed, most=most, size=size)
+    else:
+        faces = load_faces(images)
+        parts = split_faces(faces, by=split, seed=seed)
+        copies = experiment.copies_for(row)
+        data = course_data(faces, parts, copies, seed, experiment.darkens)
+    log(data.faces.describe())
     folder = folder_of(default_run_dir(profile, run_dir), name)
     epochs = epochs or experiment.epochs_for(row)
     asked = parameters_of(name, profile, split, seed, epochs)
@@ -63,8 +63,7 @@ def train_one(
     tuned = not plain and processes.count() == 1
     board, stop = None, StopSignals()
     if tensorboard and processes.rank() == 0:
-        num_images = len(parts.train) * (1 if experiment.fresh else row.copies)
-        board = Board(folder / "tensorboard", data.test, num_images)
+        board = Board(folder / "tensorboard", data.for_fit(experiment))
     trained = train_experiment(
         name,
         data,
@@ -84,12 +83,12 @@ def train_one(
         trained.save(folder / "weights.safetensors")
         content = {
             "parameters": asked,
-            "data": describe_data(faces, parts),
+            "data": describe_data(data.faces, data.split),
             "networks": {name: trained.row()},
             "history": trained.history,
         }
         write_json(folder / "metrics.json", content)
-    log(f"test MSE on scale S: {trained.evaluation.mse}")
+    log(trained.summary())
     log(f"wrote {folder / 'weights.safetensors'}")
     processes.leave()
     return trained

@@ -6,7 +6,7 @@ training goes on at the exact step, to the same bits.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from signal import Signals
@@ -14,20 +14,23 @@ from signal import Signals
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from helpers import processes
 from helpers.augment import FreshImages, random_draws
 from helpers.checkpoint import load_checkpoint, save_checkpoint
-from helpers.evaluation import evaluate
+from helpers.evaluation import chrominance
 from helpers.execution import PLAIN, Execution
 from helpers.files import InputError, WorkFailed
-from helpers.lab import L_MAX, LabImages
-from helpers.nets import ChrominanceNet
+from helpers.lab import LabImages
+from helpers.nets import ChrominanceNet, RgbNet
 from helpers.progress import progress
-from helpers.recipe import Recipe, make_optimizer, minibatches
+from helpers.recipe import Recipe, has_settled, make_optimizer, minibatches
 from helpers.stopping import StopSignals
+from helpers.study import GreyImages
 
+Net = ChrominanceNet | RgbNet
+Images = LabImages | FreshImages | GreyImages
+Measure = Callable[[Net, Images], dict[str, torch.Tensor]]
 History = dict[str, list[float]]
 CHECK_EVERY = {"cpu": 1, "cuda": 50}  # steps; to look at a GPU's loss is to wait for it
 SAVE_EVERY = 60.0  # seconds between checkpoints within an epoch
@@ -46,12 +49,12 @@ class Training:
     history, best   as `fit` describes them
     """
 
-    def __init__(self, net: ChrominanceNet, optimizer, scheduler, execution: Execution):
+    def __init__(self, net: Net, optimizer, scheduler, execution: Execution):
         self.net, self.optimizer, self.scheduler = net, optimizer, scheduler
         self.execution = execution
         self.device = next(net.parameters()).device
         self.history: History = {"epoch": [], "lr": [], "train_mse": [], "seconds": []}
-        self.best = {"mse": math.inf, "epoch": 0, "weights": None}
+        self.best = {"figure": -math.inf, "epoch": 0, "weights": None}
         self.epoch = 0
         self.next_epoch()
 
@@ -61,32 +64,37 @@ class Training:
         self.lr = self.optimizer.param_groups[0]["lr"]
         self.loss_sum = torch.zeros((), device=self.device)
 
-    def finish_epoch(self, train, test, validation) -> dict:
-        """Test, note the epoch's numbers in the history, remember the best; the numbers."""
-        loss = processes.sum_of_all(self.loss_sum).item() / len(train)
+    def finish_epoch(self, num_images: int, parts: Mapping, measure, best: str) -> dict:
+        """Test the parts, note all in the history, remember the best; returns the row."""
+        loss = processes.sum_of_all(self.loss_sum).item() / num_images
         row = {
             "epoch": self.epoch,
             "lr": self.lr,
-            "train_mse": self.net.scale.loss_on_scale_s(loss),
+            "train_mse": self.net.reported(loss),
             "seconds": self.seconds,
         }
-        for part, images in (("test_mse", test), ("validation_mse", validation)):
+        for part, images in parts.items():
             if images is not None:
-                row[part] = _mse(self.net, images)
+                figures = _means(measure, self.net, images)
+                row |= {f"{part}_{name}": mean for name, mean in figures.items()}
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
-        if validation is not None and row["validation_mse"] < self.best["mse"]:
+        figure = row.get(f"validation_{best}", math.nan)
+        figure = -figure if best == "mse" else figure
+        if figure > self.best["figure"]:
             weights = {k: v.clone() for k, v in self.net.state_dict().items()}
-            self.best = {"mse": row["validation_mse"], "epoch": self.epoch}
-            self.best["weights"] = weights
+            self.best = {"figure": figure, "epoch": self.epoch, "weights": weights}
         self.next_epoch()
         return row
 
     def is_finished(self, recipe: Recipe) -> bool:
-        """Whether all epochs are done, or patience has ended."""
-        waited = self.epoch - 1 - self.best["epoch"]
-        impatient = 0 < recipe.patience <= waited
-        return impatient or self.epoch > recipe.num_epochs
+        """Whether all epochs are done, patience has ended, or the error has settled."""
+        if recipe.delta:
+            losses = self.history.get("validation_mse", [])
+            stops = has_settled(losses, recipe.patience, recipe.delta)
+        else:
+            stops = 0 < recipe.patience <= self.epoch - 1 - self.best["epoch"]
+        return stops or self.epoch > recipe.num_epochs
 
     def state(self) -> dict:
         """Tensors and plain values, from which `load` goes on."""
@@ -113,9 +121,7 @@ class Training:
 PLAIN_STATE = ("epoch", "step", "seconds", "lr", "history", "best")
 
 
-def train_step(
-    training: Training, called: nn.Module, minibatch: LabImages, share: float
-):
+def train_step(training: Training, called: nn.Module, minibatch: Images, share: float):
     """zero_grad, forward, loss, backward; returns (loss, norm of the gradient).
 
     called  the network as it is computed: itself, compiled, or shared by processes
@@ -123,8 +129,8 @@ def train_step(
     """
     training.optimizer.zero_grad()
     with training.execution.autocast(training.device):
-        y = called(minibatch.L.float() / L_MAX)
-    loss = F.mse_loss(y.float(), training.net.target(minibatch.ab))
+        y = called(training.net.inputs(minibatch))
+    loss = training.net.loss(y, minibatch)
     (loss * share * processes.count()).backward()  # processes average their gradients
     gradients = [p.grad for p in training.net.parameters() if p.grad is not None]
     return loss.detach(), nn.utils.get_total_norm(gradients)
@@ -133,7 +139,7 @@ def train_step(
 def train_epoch(
     training: Training,
     called: nn.Module,
-    train: LabImages | FreshImages,
+    train: Images,
     batches: Sequence[torch.Tensor],
     draws: torch.Tensor,
     names: Sequence[str] = (),
@@ -175,27 +181,31 @@ def train_epoch(
 
 
 def fit(
-    net: ChrominanceNet,
-    train: LabImages | FreshImages,
-    test: LabImages | None = None,
+    net: Net,
+    train: Images,
+    test: Images | None = None,
     *,
     recipe: Recipe,
     seed: int = 0,
-    validation: LabImages | None = None,
+    validation: Images | None = None,
+    sample: Images | None = None,
+    measure: Measure = chrominance,
     execution: Execution = PLAIN,
     checkpoint: Path | None = None,
     save_every: float = SAVE_EVERY,
     names: Sequence[str] = (),
     log: Callable[[str], None] | None = None,
-    after_epoch: Callable[[dict, ChrominanceNet], None] | None = None,
+    after_epoch: Callable[[dict, Net], None] | None = None,
     stop: StopSignals | None = None,
 ) -> History:
     """Train `net` in place on its device; returns one number an epoch in each list.
 
-    History: epoch, lr, train_mse (scale S, in training mode), test_mse (scale S; only
-    recorded, nothing is chosen by it), validation_mse, seconds.
+    History: epoch, lr, train_mse (in training mode), test_mse (only recorded, nothing is
+    chosen by it), validation_mse, sample_mse, seconds; chrominance errors on scale S.
 
     validation   keep the weights of its best epoch; `recipe.patience` stops early
+    sample       some of the training images, to be tested as the test images are
+    measure      what is tested: from a network and images to named figures of each image
     execution    how steps are computed; a checkpoint goes on in the form it was started in
     checkpoint   saved here after each epoch, every `save_every` seconds, and when stopped;
                  the same call goes on from it at the exact step, or returns at once
@@ -217,7 +227,7 @@ def fit(
         raise InputError("training needs at least 2 images")
     device = next(net.parameters()).device
     train = train.to(device)  # once, not minibatch by minibatch
-    net.fit_scale(train.ab)
+    net.fit_scale(train.truth)
     identity = _identity(net, train, validation, recipe, seed) if checkpoint else {}
     saved = load_checkpoint(checkpoint) if checkpoint else None
     if saved:
@@ -226,6 +236,7 @@ def fit(
     steps = len(minibatches(len(train), recipe.batch_size, seed, epoch=0))
     optimizer, scheduler = make_optimizer(net, recipe, steps, execution.fused)
     training = Training(net, optimizer, scheduler, execution)
+    parts = {"test": test, "validation": validation, "sample": sample}
     if saved:
         training.load(saved)
     with execution.active(net), stop or StopSignals() as stop:
@@ -240,7 +251,7 @@ def fit(
                 training, called, train, batches, draws, names, keeper.looks_up
             ):
                 break
-            row = training.finish_epoch(train, test, validation)
+            row = training.finish_epoch(len(train), parts, measure, recipe.best)
             keeper.save()
             if processes.rank() == 0:
                 if log:
@@ -284,11 +295,17 @@ class _Keeper:
         self.saved_at = time.monotonic()
 
 
-def _mse(net: ChrominanceNet, images: LabImages) -> float:
-    """The mean error on scale S, each process testing its part of the images."""
-    mine = images[processes.rank() :: processes.count()]
-    per_image = evaluate(net, mine).per_image if len(mine) else torch.empty(0)
-    return float(np.mean(processes.gather(per_image).double().numpy()))
+def _means(measure: Measure, net: Net, images: Images) -> dict[str, float]:
+    """The mean of each figure, each process testing its part of the images."""
+    number = min(processes.count(), len(images))
+    mine = images[processes.rank() % number :: number]
+    figures = measure(net, mine)
+    if processes.rank() >= number:  # fewer images than processes
+        figures = {name: values[:0] for name, values in figures.items()}
+    return {
+        name: float(np.mean(processes.gather(values).double().numpy()))
+        for name, values in figures.items()
+    }
 
 
 def epoch_line(row: dict, num_epochs: int) -> str:

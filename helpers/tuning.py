@@ -110,7 +110,7 @@ class _Stepper:
     def seconds(self, execution: Execution) -> tuple[float, float]:
         """(seconds of the first step, median seconds of the others)."""
         net = copy.deepcopy(self.net)
-        net.fit_scale(self.train.ab[:50])
+        net.fit_scale(self.train.truth[:50])
         optimizer, scheduler = make_optimizer(net, self.recipe, 1, execution.fused)
         training = Training(net.train(), optimizer, scheduler, execution)
         times = []

@@ -29,7 +29,7 @@ def read(folder):
 
 def test_errors_speed_rate_and_pictures_are_written(tmp_path):
     test, net = photographs(8, side=32), small_net(head="linear")
-    Board(tmp_path, test, num_images=200)(ROW, net)
+    Board(tmp_path, {"train": range(200), "test": test})(ROW, net)
     events = read(tmp_path)
     found = {
         name: (e.step, e.value)
@@ -47,7 +47,7 @@ def test_the_pictures_are_grayscale_truth_and_prediction_in_rgb(tmp_path):
     import io
 
     test, net = photographs(8, side=32), small_net(head="linear")
-    Board(tmp_path, test, num_images=200)(ROW, net)
+    Board(tmp_path, {"train": range(200), "test": test})(ROW, net)
     (event,) = read(tmp_path).Images("grayscale, truth, prediction")
     shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
     truth = to_bgr_images(test.L[:1], test.ab[:1])[0].flip(0).permute(1, 2, 0).numpy()
@@ -59,14 +59,16 @@ def test_the_pictures_are_grayscale_truth_and_prediction_in_rgb(tmp_path):
 
 
 def test_a_regressor_has_no_pictures(tmp_path):
-    Board(tmp_path, photographs(3, side=128), 10)(ROW, nets.Regressor())
+    Board(tmp_path, {"train": range(10), "test": photographs(3, side=128)})(
+        ROW, nets.Regressor()
+    )
     assert read(tmp_path).Tags()["images"] == []
 
 
 def test_without_tensorboard_the_next_step_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="tensorboard is missing; pip install"):
-        Board(tmp_path, photographs(3), 10)
+        Board(tmp_path, {"train": range(10), "test": photographs(3)})
 
 
 def test_train_writes_one_point_an_epoch(tmp_path):

@@ -1,19 +1,42 @@
 """The networks, each a plain nn.Module, built by name."""
 
+from helpers.nets.ablation import FlatUNet, RgbNet, Stack, WeirdNet
 from helpers.nets.base import (
     ChrominanceNet,
+    count_gflop,
     count_parameters,
     evaluation_mode,
     size_table,
 )
 from helpers.nets.colorizer import Colorizer
+from helpers.nets.earlier import (
+    GuidedColorizer,
+    PooledColorizer,
+    PooledRegressor,
+    StridedColorizer,
+    StridedRegressor,
+)
+from helpers.nets.global_local import GlobalLocal
 from helpers.nets.regressor import Regressor
 from helpers.nets.unet import UNet
 
-NETWORKS = {"regressor": Regressor, "colorizer": Colorizer, "unet": UNet}
+NETWORKS = {
+    "regressor": Regressor,
+    "colorizer": Colorizer,
+    "unet": UNet,
+    "pooled_regressor": PooledRegressor,
+    "pooled_colorizer": PooledColorizer,
+    "guided_colorizer": GuidedColorizer,
+    "strided_regressor": StridedRegressor,
+    "strided_colorizer": StridedColorizer,
+    "stack": Stack,
+    "flat_unet": FlatUNet,
+    "weird_net": WeirdNet,
+    "global_local": GlobalLocal,
+}
 
 
-def build(name: str, **options) -> ChrominanceNet:
+def build(name: str, **options) -> ChrominanceNet | RgbNet:
     """Build a network by its name; `options` go to its class.
 
     Raises ValueError for an unknown name.
@@ -27,9 +50,20 @@ __all__ = [
     "NETWORKS",
     "ChrominanceNet",
     "Colorizer",
+    "FlatUNet",
+    "GlobalLocal",
+    "GuidedColorizer",
+    "PooledColorizer",
+    "PooledRegressor",
     "Regressor",
+    "RgbNet",
+    "Stack",
+    "StridedColorizer",
+    "StridedRegressor",
     "UNet",
+    "WeirdNet",
     "build",
+    "count_gflop",
     "count_parameters",
     "evaluation_mode",
     "size_table",

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.lab import L_MAX, AbScale
+from helpers.lab import L_MAX, AbScale, LabImages
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -23,6 +25,8 @@ class ChrominanceNet(nn.Module):
     (B, 1, H, W) float32 in 0..1, to the head's numbers.
     """
 
+    predicts = "map"
+    size = 128  # pixels a side of the pictures it is made for
     scale: AbScale
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
@@ -37,9 +41,31 @@ class ChrominanceNet(nn.Module):
         """Take the head's scale from the training part's natural ab (N, 2, H, W)."""
         self.scale.fit(self.true_ab(ab))
 
+    def inputs(self, minibatch: LabImages) -> torch.Tensor:
+        """What `forward` wants of a minibatch."""
+        return minibatch.L.float() / L_MAX
+
+    def loss(self, y: torch.Tensor, minibatch: LabImages) -> torch.Tensor:
+        """The mean squared error of what `forward` put out, in the head's numbers."""
+        return F.mse_loss(y.float(), self.target(minibatch.ab))
+
+    def reported(self, loss: float) -> float:
+        """A loss as it is reported: on scale S."""
+        return self.scale.loss_on_scale_s(loss)
+
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Natural L* (B, 1, H, W) in 0..100 to natural ab, float32."""
         return self.scale.decode(self(L.float() / L_MAX))
+
+
+class MeanNet(ChrominanceNet):
+    """A network that predicts the mean a* and mean b* of an image."""
+
+    predicts = "mean"
+
+    def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
+        """The mean of a* and of b* over all pixels, (B, 2)."""
+        return ab.mean(dim=(2, 3), dtype=torch.float32)
 
 
 @contextmanager
@@ -73,6 +99,15 @@ def start_in_the_middle(last_layer: nn.Module, head: str) -> None:
 def count_parameters(net: nn.Module) -> int:
     """The number of trained numbers."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def count_gflop(net: nn.Module) -> float:
+    """10^9 multiplications and additions for one picture of the size it is made for."""
+    counter = FlopCounterMode(display=False)
+    device = next(net.parameters()).device
+    with evaluation_mode(net), counter:
+        net(torch.zeros(1, 1, net.size, net.size, device=device))
+    return counter.get_total_flops() / 1e9
 
 
 def size_table(net: nn.Module, size: int = 128) -> str:

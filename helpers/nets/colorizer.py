@@ -20,8 +20,6 @@ class Colorizer(ChrominanceNet):
     batchnorm  BatchNorm after each hidden convolution
     head       relu, sigmoid, tanh or linear
     labels     scale of the labels; the head's own unless another is named
-    downsample "stride": 3x3 convolution of stride 2;
-               "pool": 3x3 convolution of stride 1, then max-pooling (four times the work)
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^N -> (B, 2, H, W).
     Source: the assignment, "Colorize the image" and "Batch Normalization".
@@ -35,23 +33,18 @@ class Colorizer(ChrominanceNet):
         batchnorm: bool = True,
         head: str = "sigmoid",
         labels: str | None = None,
-        downsample: str = "stride",
     ):
         super().__init__()
         if upsample not in ("transposed", "nearest"):
             raise ValueError(f"upsample {upsample!r}: use transposed or nearest")
-        if downsample not in ("stride", "pool"):
-            raise ValueError(f"downsample {downsample!r}: use stride or pool")
         self.scale = AbScale(labels or head)
         maps = [maps] * num_down if isinstance(maps, int) else list(maps)
         bias = not batchnorm  # BatchNorm's shift takes the place of the bias
 
         down, channels = [], 1
         for width in maps:
-            stride = 2 if downsample == "stride" else 1
-            conv = nn.Conv2d(channels, width, 3, stride, padding=1, bias=bias)
+            conv = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=bias)
             down += [conv, *_norm_and_relu(width, batchnorm)]
-            down += [nn.MaxPool2d(2)] if downsample == "pool" else []
             channels = width
         up = []
         for width in reversed(maps[:-1]):

@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from helpers.lab import AbScale
-from helpers.nets.base import ChrominanceNet, activation, start_in_the_middle
+from helpers.nets.base import MeanNet, activation, start_in_the_middle
 
 NUM_MODULES = 7  # 128 -> 1
 
 
-class Regressor(ChrominanceNet):
+class Regressor(MeanNet):
     """Seven modules of 5x5 convolution, stride 2, and ReLU: 128 to 1 pixel, two outputs.
 
     `maps` feature maps in the hidden layers (the assignment starts with 3), BatchNorm
@@ -39,10 +39,6 @@ class Regressor(ChrominanceNet):
         last = nn.Conv2d(channels, 2, 5, 2, 2)  # 2 -> 1
         start_in_the_middle(last, head)
         self.layers = nn.Sequential(*layers, last, activation(head))
-
-    def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
-        """The mean of a* and of b* over all pixels, (B, 2)."""
-        return ab.mean(dim=(2, 3), dtype=torch.float32)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) to (B, 2); sizes other than 128 are averaged at the end."""

@@ -1,0 +1,250 @@
+"""The ablation study (report 003): grey pictures and their RGB, and how it counts.
+
+A network sees the grey picture and puts out R, G, B. Its accuracy is the share of values
+that are right within 12 of 255; it is 0.758 for a table of 256 entries, so mind the gap.
+"""
+
+import io
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import torch
+
+from helpers.faces import FaceSet, Split, load_faces, split_faces
+from helpers.files import sha256, write_atomic
+from helpers.metrics import Estimate, accuracy_12, bootstrap
+from helpers.nets import RgbNet, evaluation_mode
+from helpers.nets.ablation import to_signed
+
+BATCH_SIZE = 16  # of the study, in training and in tests
+NUM_SAMPLES = 500  # training images whose accuracy is followed
+
+
+@dataclass(frozen=True)
+class GreyImages:
+    """Pictures of the study.
+
+    grey  (N, 1, H, W) uint8, OpenCV's weighted mean of R, G, B
+    rgb   (N, 3, H, W) uint8, R first
+    """
+
+    grey: torch.Tensor
+    rgb: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    def __getitem__(self, index) -> "GreyImages":
+        return GreyImages(self.grey[index], self.rgb[index])
+
+    @property
+    def truth(self) -> torch.Tensor:
+        """What is to be predicted: rgb."""
+        return self.rgb
+
+    def to(self, device: str) -> "GreyImages":
+        """The same images on another device."""
+        return GreyImages(self.grey.to(device), self.rgb.to(device))
+
+    def minibatch(self, index: torch.Tensor, draws: torch.Tensor) -> "GreyImages":
+        """The images at `index` as they are: the study does not augment."""
+        return self[index]
+
+    def data_hash(self) -> str:
+        """SHA-256 of all pixels: equal hash, equal data."""
+        return sha256(self.rgb.cpu().numpy().tobytes())
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The study's pictures, parted.
+
+    train, validation  GreyImages; the study chooses its epochs by the validation part, and
+                       reports that part's figures
+    """
+
+    faces: FaceSet
+    split: Split
+    train: GreyImages
+    validation: GreyImages
+
+    def for_fit(self, experiment) -> dict:
+        """What `fit` is given: both parts, a sample of the first, what to measure."""
+        return {
+            "train": self.train,
+            "validation": self.validation,
+            "sample": self.train[:NUM_SAMPLES],
+            "measure": measure,
+        }
+
+    def evaluate(self, net: RgbNet) -> "StudyEvaluation":
+        """Test a network on the validation part, whose figures the study reports."""
+        return evaluate_study(net, self.validation)
+
+    def names(self, number: int) -> list[str]:
+        """The file names of the training images."""
+        return [self.faces.names[i] for i in self.split.train]
+
+
+@dataclass(frozen=True)
+class StudyEvaluation:
+    """A network of the study, tested.
+
+    accuracy, mse  mean over images with 95 % interval; mse of R, G, B in -1..1
+    per_image      (N,) the accuracy of each image
+    rgb_hat        (N, 3, H, W) float32, as the network puts it out: about -1..1
+    """
+
+    accuracy: Estimate
+    mse: Estimate
+    per_image: torch.Tensor
+    rgb_hat: torch.Tensor
+
+
+def load_study(
+    images: str = "",
+    *,
+    by: str = "random",
+    seed: int = 0,
+    most: int = 10_000,
+    size: int = 80,
+) -> StudyData:
+    """Load pictures at size x size and part them; at most `most` are taken to train.
+
+    Folders `train` and `val`, as faces_80 has them, are the parts; else a tenth, drawn as
+    `split_faces` does, is the validation part. Raises InputError as `load_faces` does.
+    """
+    faces = load_faces(images, size=size)
+    parts = [_part_of(name) for name in faces.names]
+    if set(parts) == {"train", "val"}:
+        index = {p: [i for i, q in enumerate(parts) if q == p] for p in set(parts)}
+        train, val = torch.tensor(index["train"]), torch.tensor(index["val"])
+        split = Split(train, val, "folders train and val")
+    else:
+        split = split_faces(faces, by=by, seed=seed)
+    return study_data(faces, replace(split, train=split.train[:most]))
+
+
+def study_data(faces: FaceSet, split: Split) -> StudyData:
+    """The two parts of a FaceSet as GreyImages."""
+    train, validation = (to_grey(faces.images[i]) for i in (split.train, split.test))
+    return StudyData(faces, split, train, validation)
+
+
+def to_grey(images: torch.Tensor) -> GreyImages:
+    """(N, 3, H, W) uint8 BGR to GreyImages."""
+    planes = images.permute(0, 2, 3, 1).contiguous().numpy()
+    grey = [cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY) for image_bgr in planes]
+    return GreyImages(torch.from_numpy(np.stack(grey)).unsqueeze(1), images.flip(1))
+
+
+def to_bytes(rgb: torch.Tensor) -> torch.Tensor:
+    """RGB in about -1..1 to uint8, rounded; what lies outside is clipped to the end."""
+    return ((rgb.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_wrapped_bytes(rgb: torch.Tensor) -> torch.Tensor:
+    """The same as the study's program had it: what lies outside begins anew.
+
+    256 becomes 0 and -1 becomes 255. A red above 1 turns to none, and light skin to cyan.
+    """
+    return (
+        ((rgb.float() / 2 + 0.5) * 255).to(torch.int64).remainder(256).to(torch.uint8)
+    )
+
+
+def predict(predictor, grey: torch.Tensor, batch_size: int = BATCH_SIZE):
+    """What a network or a table makes of grey (N, 1, H, W) uint8.
+
+    Returns (N, 3, H, W) float32, about -1..1; a network is put into evaluation mode.
+    """
+    is_net = isinstance(predictor, RgbNet)
+    device = next(predictor.parameters()).device if is_net else "cpu"
+    with evaluation_mode(predictor) if is_net else nullcontext():
+        parts = grey.split(batch_size)
+        return torch.cat([predictor.predict(part.to(device)).cpu() for part in parts])
+
+
+def measure(predictor, images: GreyImages) -> dict[str, torch.Tensor]:
+    """What `fit` notes of a part: mse and accuracy of each image, (N,) each."""
+    return _figures(predict(predictor, images.grey), images)
+
+
+def evaluate_study(predictor, images: GreyImages) -> StudyEvaluation:
+    """Test a network or a table, in the study's minibatches."""
+    rgb_hat = predict(predictor, images.grey)
+    figures = _figures(rgb_hat, images)
+    accuracy, mse = figures["accuracy"], figures["mse"]
+    return StudyEvaluation(bootstrap(accuracy), bootstrap(mse), accuracy, rgb_hat)
+
+
+def _figures(rgb_hat: torch.Tensor, images: GreyImages) -> dict[str, torch.Tensor]:
+    truth = images.rgb.cpu()
+    return {
+        "mse": (rgb_hat - to_signed(truth)).square().flatten(1).mean(dim=1),
+        "accuracy": accuracy_12(to_bytes(rgb_hat), truth),
+    }
+
+
+class GreyTable:
+    """A table of the training pixels' mean colour for each grey: no network at all.
+
+    step  grey levels in one entry; cell  None, or the side in pixels of the squares that
+    have a table each
+    """
+
+    def __init__(self, train: GreyImages, step: int = 1, cell: int | None = None):
+        self.step, self.cell = step, cell
+        size = int(self._entry(torch.full_like(train.grey[:1], 255)).max()) + 1
+        entry = self._entry(train.grey).flatten()
+        count = torch.bincount(entry, minlength=size)
+        columns = [
+            torch.bincount(entry, plane.double().flatten(), minlength=size)
+            / count.clamp_min(1)
+            for plane in train.rgb.unbind(1)
+        ]
+        mean = train.rgb.double().mean(dim=(0, 2, 3))
+        table = torch.where(count > 0, torch.stack(columns), mean.view(3, 1))
+        self.table = table.float() / 127.5 - 1  # (3, entries)
+
+    def predict(self, grey: torch.Tensor) -> torch.Tensor:
+        """Grey (B, 1, H, W) uint8 to RGB (B, 3, H, W) in -1..1: look each pixel up."""
+        return self.table[:, self._entry(grey)].transpose(0, 1)
+
+    def _entry(self, grey: torch.Tensor) -> torch.Tensor:
+        level = grey[:, 0].long() // self.step
+        if self.cell is None:
+            return level
+        height, width = grey.shape[2:]
+        row = torch.arange(height).view(-1, 1) // self.cell
+        column = torch.arange(width) // self.cell
+        number = row * -(-width // self.cell) + column
+        return number * (256 // self.step) + level
+
+
+TABLES = {
+    "table grey -> RGB": {},
+    "table (grey, position) -> RGB": {"step": 8, "cell": 4},
+}
+
+
+def save_estimations(folder: Path, rgb_hat: torch.Tensor, names: list[str]) -> Path:
+    """Write estimations_test.npy (N, H, W, 3) uint8 RGB, and the names beside it.
+
+    estimations_test.txt has the name of each picture on a line. Returns the array's path.
+    """
+    stream = io.BytesIO()
+    np.save(stream, to_bytes(rgb_hat).permute(0, 2, 3, 1).contiguous().numpy())
+    path = folder / "estimations_test.npy"
+    write_atomic(path, stream.getvalue())
+    lines = "".join(f"{name}\n" for name in names)
+    write_atomic(path.with_suffix(".txt"), lines.encode(errors="surrogateescape"))
+    return path
+
+
+def _part_of(name: str) -> str:
+    """The folder of an image: "train" or "val" where the study's own parts are given."""
+    return PurePosixPath(name).parent.name
