@@ -91,6 +91,26 @@ def learning_curves(
     return fig
 
 
+def study_curves(histories: Mapping[str, dict]) -> Figure:
+    """Loss and accuracy of the study against the epoch: training solid, validation dashed.
+
+    The training part's figures are those of its sample, tested as the validation part is.
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), dpi=DPI, layout="constrained")
+    for ax, figure in zip(axes, ("mse", "accuracy"), strict=True):
+        for number, (name, history) in enumerate(histories.items()):
+            for part, dash in (("sample", "-"), ("validation", "--")):
+                ax.plot(history["epoch"], history[f"{part}_{figure}"], f".{dash}",
+                        color=f"C{number}", label=name if dash == "-" else None)  # fmt: skip
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(alpha=0.3, which="both")
+    axes[0].set(xlabel="epoch", ylabel="MSE of R, G, B in -1..1", yscale="log")
+    axes[1].set(xlabel="epoch", ylabel="share of values within 12 of 255")
+    axes[0].legend(fontsize=7, title="solid: training, dashed: validation",
+                   title_fontsize=7)  # fmt: skip
+    return fig
+
+
 def ladder(errors: Mapping[str, Estimate]) -> Figure:
     """Error of each named predictor as a bar with its 95 % interval, in given order."""
     names, values = list(errors), list(errors.values())

@@ -76,6 +76,14 @@ class LabImages:
         return sha256(*(part.cpu().numpy().tobytes() for part in parts))
 
 
+def is_grey(images: LabImages) -> torch.Tensor:
+    """Which pictures have no colour: every |a*| and |b*| is under 1; (N,) bool.
+
+    Report 004 left such pictures out: there is nothing to learn from them but grey.
+    """
+    return images.ab.abs().amax(dim=(1, 2, 3)) < 1
+
+
 def bgr_to_lab(image_bgr: np.ndarray) -> np.ndarray:
     """image_bgr (H, W, 3), uint8 or float32 in 0..1, to image_lab (H, W, 3) float32.
 
