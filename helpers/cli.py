@@ -237,29 +237,65 @@ def bench(networks, repeats, steps, device, profile, run_dir):
 
 
 @main.command()
+@click.argument("folders", nargs=-1, required=True, metavar="RUN_DIR...")
+@click.option("-o", "--output", default="RESULTS.md", show_default=True, metavar="FILE")
+def results(folders, output):
+    """Gather the figures of all trainings below run folders into one page."""
+    from helpers.ledger import write_ledger
+
+    click.echo(f"wrote {write_ledger([Path(f) for f in folders], Path(output))}")
+
+
+@main.command()
 @click.argument("weights")
 @images_option
 @device_option
 def evaluate(weights, images, device):
     """Test trained WEIGHTS on all photographs of --images."""
     from helpers.checkpoint import load_weights
-    from helpers.evaluation import evaluate as test
     from helpers.execution import choose_device
     from helpers.faces import load_faces
-    from helpers.lab import to_bgr_images, to_lab_images
-    from helpers.metrics import bootstrap, picture_metrics
+    from helpers.prediction import predict_all
 
     net, metadata = load_weights(Path(weights))
-    faces = load_faces(images)
+    faces = load_faces(images, size=net.size)
     click.echo(faces.describe())
-    lab = to_lab_images(faces.images)
-    result = test(net.to(choose_device(device)), lab)
-    click.echo(f"{metadata['network']}: MSE on scale S over {len(faces)} images")
-    click.echo(f"{'mse':<20}{result.mse}")
-    if metadata["network"] != "regressor":
-        pictures = to_bgr_images(lab.L, result.ab_hat)
-        for name, values in picture_metrics(pictures, faces.images).items():
-            click.echo(f"{name:<20}{bootstrap(values)}")
+    scale = "of R, G, B in -1..1" if net.predicts == "rgb" else "on scale S"
+    click.echo(f"{metadata['network']}: MSE {scale} over {len(faces)} images")
+    predicted = predict_all(net.to(choose_device(device)), faces.images)
+    for name, value in predicted.figures().items():
+        click.echo(f"{name:<20}{value}")
+
+
+@main.command()
+@click.argument("weights")
+@images_option
+@click.option(
+    "-o", "--output", required=True, metavar="DIR", help="Folder for the pictures."
+)
+@click.option(
+    "--save-estimations", is_flag=True, help="Write estimations_test.npy and the names."
+)
+@device_option
+def predict(weights, images, output, save_estimations, device):
+    """Let WEIGHTS colour --images as they were trained on; pictures and truths beside."""
+    from helpers.checkpoint import load_weights
+    from helpers.execution import choose_device
+    from helpers.faces import load_faces
+    from helpers.prediction import predict_all
+
+    net, _ = load_weights(Path(weights))
+    if net.predicts == "mean":
+        raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
+    faces = load_faces(images, size=net.size)
+    click.echo(faces.describe())
+    predicted = predict_all(net.to(choose_device(device)), faces.images)
+    predicted.write_pictures(Path(output), faces.names)
+    if save_estimations:
+        click.echo(f"wrote {predicted.write_estimations(Path(output), faces.names)}")
+    for name, value in predicted.figures().items():
+        click.echo(f"{name:<20}{value}")
+    click.echo(f"wrote {len(faces)} pictures to {output}/prediction, truth, grayscale")
 
 
 @main.command()
@@ -336,7 +372,7 @@ def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
         )
     path = Path(weights) if weights else found[0]
     net, metadata = load_weights(path)
-    if (metadata["network"] == "regressor") != (kind == "regressor"):
+    if net.predicts != {"regressor": "mean", "colorizer": "map"}[kind]:
         raise InputError(
             f"{path}: holds a {metadata['network']}; this command needs a {kind}"
         )

@@ -101,7 +101,8 @@ def study_curves(histories: Mapping[str, dict]) -> Figure:
         for number, (name, history) in enumerate(histories.items()):
             for part, dash in (("sample", "-"), ("validation", "--")):
                 ax.plot(history["epoch"], history[f"{part}_{figure}"], f".{dash}",
-                        color=f"C{number}", label=name if dash == "-" else None)  # fmt: skip
+                        color=f"C{number}",
+                        label=name if dash == "-" else None)  # fmt: skip
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3, which="both")
     axes[0].set(xlabel="epoch", ylabel="MSE of R, G, B in -1..1", yscale="log")

@@ -29,6 +29,7 @@ from helpers.files import (
     write_json,
 )
 from helpers.images import write_image
+from helpers.tables import sections
 
 SCHEMA = 1
 RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # what `run_dir=""` means, when it is set
@@ -74,8 +75,7 @@ class Run:
     def save_colorized(self, part: str, names: list[str], images: torch.Tensor) -> None:
         """Keep colorized pictures (N, 3, H, W) uint8 BGR of the "train" or "test" part."""
         for name, image in zip(names, images, strict=True):
-            flat = Path(name).with_suffix("").as_posix().replace("/", "_")
-            path = self.run_dir / "colorized" / part / f"{flat}.png"
+            path = self.run_dir / "colorized" / part / f"{flat_name(name)}.png"
             write_image(path, image.permute(1, 2, 0).numpy())
             self.artifacts.append(path)
 
@@ -100,6 +100,11 @@ class Run:
         if not (self.run_dir / "environment.json").exists():
             write_json(self.run_dir / "environment.json", environment())
         print(f"wrote {self.notebook}/metrics.json")
+
+
+def flat_name(name: str) -> str:
+    """An image's name as a file name without folders and suffix."""
+    return Path(name).with_suffix("").as_posix().replace("/", "_")
 
 
 def start_run(notebook: str, **parameters) -> Run:
@@ -205,51 +210,12 @@ def results_page(results: dict) -> str:
             "**Synthetic portraits: figures are not comparable with published ones.**",
             "",
         ]
-    for predicts, title in (
-        ("map", "Colour of each pixel"),
-        ("mean", "Mean chrominance of each image"),
-    ):
-        rows = [
-            table_row(notebook, name, row)
-            for notebook, metrics in results["notebooks"].items()
-            for name, row in metrics["networks"].items()
-            if row["predicts"] == predicts
-        ]
-        if rows:
-            lines += [
-                f"## {title}",
-                "",
-                *table_head("notebook"),
-                *dict.fromkeys(rows),
-                "",
-            ]
-    return "\n".join(lines)
-
-
-def table_head(first: str) -> list[str]:
-    """The head of a table of networks whose first column is named `first`."""
-    names = "network | parameters | epochs | time | test MSE | published | ratio"
-    return [
-        f"| {first} | {names} |",
-        "|---|---|---:|---:|---:|---|---|---:|",
+    rows = [
+        (notebook, name, row)
+        for notebook, metrics in results["notebooks"].items()
+        for name, row in metrics["networks"].items()
     ]
-
-
-def table_row(first: str, name: str, row: dict) -> str:
-    """A network's row under `table_head`."""
-    published = row["published"]
-    cells = [
-        first,
-        name,
-        f"{row['parameters']:,}" if row["parameters"] else "",
-        str(row["epochs"] or ""),
-        f"{row['seconds']:.0f} s" if row["epochs"] else "",
-        f"**{row['test_mse']['mean']:.3e}** "
-        f"[{row['test_mse']['low']:.2e}, {row['test_mse']['high']:.2e}]",
-        f"{published['mse']:.3e} ({published['network']})" if published else "",
-        f"{row['test_mse']['mean'] / published['mse']:.2f}" if published else "",
-    ]
-    return "| " + " | ".join(cells) + " |"
+    return "\n".join(lines + sections(rows, "notebook"))
 
 
 def _processor() -> str:

@@ -5,6 +5,7 @@ that are right within 12 of 255; it is 0.758 for a table of 256 entries, so mind
 """
 
 import io
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -231,8 +232,8 @@ TABLES = {
 }
 
 
-def save_estimations(folder: Path, rgb_hat: torch.Tensor, names: list[str]) -> Path:
-    """Write estimations_test.npy (N, H, W, 3) uint8 RGB, and the names beside it.
+def save_estimations(folder: Path, rgb_hat: torch.Tensor, names: Sequence[str]) -> Path:
+    """Write rgb_hat (N, 3, H, W) in -1..1 as estimations_test.npy (N, H, W, 3) uint8.
 
     estimations_test.txt has the name of each picture on a line. Returns the array's path.
     """

@@ -28,9 +28,9 @@ from helpers.files import (
     write_atomic,
     write_json,
 )
-from helpers.results import table_head, table_row
 from helpers.runner import Lock
 from helpers.stopping import StopSignals
+from helpers.tables import sections, table
 from helpers.train import folder_of, parameters_of
 
 COMMAND = (sys.executable, "-m", "helpers", "train")
@@ -271,20 +271,19 @@ def _write_table(folder: Path, found: Sequence[tuple[Task, dict]]) -> Path:
     """sweep.json, and sweep.md with a row a training and the mean over seeds."""
     runs = [metrics for _, metrics in found]
     write_json(folder / "sweep.json", {"runs": runs})
-    rows = [table_row(str(t.seed), t.name, m["networks"][t.name]) for t, m in found]
-    lines = ["# Sweep", "", *table_head("seed"), *rows, ""]
+    rows = [(str(t.seed), t.name, m["networks"][t.name]) for t, m in found]
+    lines = ["# Sweep", "", *sections(rows, "seed")]
     errors: dict[str, list[float]] = {}
     for task, metrics in found:
         mean = metrics["networks"][task.name]["test_mse"]["mean"]
         errors.setdefault(task.name, []).append(mean)
     several = {name: values for name, values in errors.items() if len(values) > 1}
-    if several:
-        lines += ["| network | seeds | mean test MSE | lowest | highest |"]
-        lines += ["|---|---:|---|---|---|"]
+    means = []
     for name, values in several.items():
         numbers = (statistics.mean(values), min(values), max(values))
-        cells = " | ".join(f"{number:.3e}" for number in numbers)
-        lines.append(f"| {name} | {len(values)} | {cells} |")
+        means.append([name, str(len(values)), *(f"{number:.3e}" for number in numbers)])
+    if means:
+        lines += table(["network", "seeds", "mean MSE", "lowest", "highest"], means)
     path = folder / "sweep.md"
     write_atomic(path, ("\n".join(lines) + "\n").encode())
     return path

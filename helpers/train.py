@@ -1,5 +1,6 @@
 """One named network as a plain process: `deepcolor train`, SLURM, torchrun."""
 
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from helpers.execution import choose_device
 from helpers.experiments import DEFAULT_SEED, get_experiment, get_profile
 from helpers.faces import load_faces, split_faces
 from helpers.files import write_json
-from helpers.results import default_run_dir, describe_data
+from helpers.results import default_run_dir, describe_data, environment
 from helpers.stopping import StopSignals
 from helpers.study import load_study
 from helpers.tuning import choose_execution
@@ -85,6 +86,8 @@ def train_one(
             "parameters": asked,
             "data": describe_data(data.faces, data.split),
             "networks": {name: trained.row()},
+            "environment": environment(),
+            "finished": time.strftime("%Y-%m-%d"),
             "history": trained.history,
         }
         write_json(folder / "metrics.json", content)

@@ -3,7 +3,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import nets
 from helpers.nets import (
     NETWORKS,
     Colorizer,

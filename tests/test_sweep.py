@@ -232,7 +232,12 @@ def test_the_command_trains_for_real(faces, tmp_path):
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert (
-        len(re.findall(r"^\| [12] \| maps/3 \| 842 \| 1 \|", result.output, re.M)) == 2
+        len(
+            re.findall(
+                r"^\| [12] \| maps/3 \| 842 \| 0.002 \| 1 \|", result.output, re.M
+            )
+        )
+        == 2
     )
     weights = "sweep/maps_3-seed2-*/train/maps_3/weights.safetensors"
     assert len(list(tmp_path.glob(weights))) == 1

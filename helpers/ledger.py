@@ -1,0 +1,155 @@
+"""RESULTS.md: all networks' figures from trainings on real photographs, side by side.
+
+Each training leaves a metrics.json (`deepcolor train`, `deepcolor sweep`). A network has
+one row: its figure on the random split, the one where no person stands in both parts, and
+the published one.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from helpers.experiments import EXPERIMENTS, get_experiment
+from helpers.files import InputError, read_json, write_atomic
+from helpers.tables import (
+    SECTIONS,
+    accuracy_against,
+    against,
+    duration,
+    estimate,
+    share,
+    size_cells,
+    table,
+)
+
+Key = tuple[str, str, int]  # network, profile, epochs asked
+
+
+def write_ledger(folders: Sequence[Path], path: Path) -> Path:
+    """Write the figures of all trainings below the run folders to `path`; returns it.
+
+    Raises InputError when there is no training below them, or one on synthetic portraits,
+    whose figures say nothing about photographs.
+    """
+    files = [
+        f for folder in folders for f in sorted(folder.rglob("train/*/metrics.json"))
+    ]
+    trainings = [read_json(file) for file in files]
+    if not trainings:
+        words = ", ".join(map(str, folders))
+        raise InputError(f"{words}: no training here; run `deepcolor sweep` first")
+    for file, training in zip(files, trainings, strict=True):
+        if training["data"]["synthetic"]:
+            raise InputError(
+                f"{file}: trained on the synthetic portraits; leave it out"
+            )
+    write_atomic(path, ledger_page(trainings).encode())
+    return path
+
+
+def ledger_page(trainings: Iterable[dict]) -> str:
+    """The page of trainings, as `deepcolor train` writes each into its metrics.json."""
+    found: dict[Key, dict[str, dict]] = {}
+    for training in trainings:
+        asked = training["parameters"]
+        key = (asked["name"], asked["profile"], asked["epochs"])
+        found.setdefault(key, {})[asked["split"]] = training
+    keys = sorted(found, key=_place)
+    lines = [
+        "# Results",
+        "",
+        "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
+        "over the test images, with the 95 % bootstrap interval. *Epochs*: those trained, "
+        "behind the stroke those of the report. *Ratio*: ours over the published figure.",
+        "",
+    ]
+    for predicts, title in SECTIONS.items():
+        chosen = [k for k in keys if _row(_any(found[k]))["predicts"] == predicts]
+        if chosen:
+            cells, head = (_study, STUDY) if predicts == "rgb" else (_course, COURSE)
+            rows = [cells(key, found[key]) for key in chosen]
+            lines += [f"## {title}", "", *table(head, rows), ""]
+    everything = [(k, t) for k in keys for t in found[k].values()]
+    return "\n".join([*lines, *_origins(everything), ""])
+
+
+COURSE = [
+    "network", "parameters", "GFLOP", "epochs", "time", "random split",
+    "no person in both parts", "published", "ratio",
+]  # fmt: skip
+STUDY = [
+    "network", "parameters", "GFLOP", "epochs", "time", "MSE", "accuracy", "published",
+    "difference",
+]  # fmt: skip
+
+
+def _course(key: Key, splits: dict[str, dict]) -> list[str]:
+    row = _row(_any(splits))
+    figures = {split: _row(training)["test_mse"] for split, training in splits.items()}
+    shown = [estimate(figures[s]) if s in figures else "" for s in ("random", "groups")]
+    compared = ["", ""]
+    if row["published"]:
+        compared = [f"{row['published']['mse']:.3e}", ""]
+    if "random" in figures:
+        compared = against(figures["random"], row["published"])
+    return [*_start(key, row), *shown, *compared]
+
+
+def _study(key: Key, splits: dict[str, dict]) -> list[str]:
+    row = _row(_any(splits))
+    figures = [f"{row['test_mse']['mean']:.5f}", share(row["accuracy"])]
+    compared = accuracy_against(row["accuracy"], row["published"])
+    return [*_start(key, row), *figures, *compared]
+
+
+def _start(key: Key, row: dict) -> list[str]:
+    name = key[0]
+    protocol = get_experiment(name).recipe.num_epochs
+    epochs = f"{row['epochs']} / {protocol}" if protocol else str(row["epochs"])
+    return [name, *size_cells(row), epochs, duration(row["seconds"])]
+
+
+def _origins(trainings: list[tuple[Key, dict]]) -> list[str]:
+    """Where the figures come from: data, machines, and a command for each."""
+    data = {(t["data"]["source"], t["data"]["split"]): t["data"] for _, t in trainings}
+    machines: dict[str, str] = {}
+    rows = []
+    for (name, profile, epochs), training in trainings:
+        where = _machine(training["environment"])
+        mark = machines.setdefault(where, chr(ord("A") + len(machines)))
+        asked, source = training["parameters"], training["data"]["source"]
+        command = (
+            f"`deepcolor train {name} --profile {profile} --images {source} "
+            f"--split {asked['split']} --seed {asked['seed']} --epochs {epochs}`"
+        )
+        rows.append([command, training["finished"], mark])
+    lines = ["## Data, machines, commands", ""]
+    lines += [
+        f"- {source}: {d['training_images']} training and {d['test_images']} test images"
+        f", split {d['split']}"
+        for (source, _), d in data.items()
+    ]
+    lines += [f"- machine {mark}: {where}" for where, mark in machines.items()]
+    return [*lines, "", *table(["command", "date", "machine"], rows)]
+
+
+def _machine(found: dict) -> str:
+    gpu = f", {found['gpu']}" if found["gpu"] else ", no GPU"
+    return (
+        f"{found['processor']}, {found['cores']} cores{gpu}, torch "
+        f"{found['versions']['torch']}; {found['threads']} threads"
+    )
+
+
+def _place(key: Key) -> tuple:
+    """Networks in the order of EXPERIMENTS, others behind; longer trainings last."""
+    name, profile, epochs = key
+    names = list(EXPERIMENTS)
+    return (names.index(name) if name in names else len(names), name, profile, epochs)
+
+
+def _any(splits: dict[str, dict]) -> dict:
+    return splits.get("random") or next(iter(splits.values()))
+
+
+def _row(training: dict) -> dict:
+    return next(iter(training["networks"].values()))
