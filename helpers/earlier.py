@@ -116,9 +116,10 @@ REPORTS: dict[str, Experiment] = {
     "seed004/basic": _004("none"),
     "seed004/full": _004("paper"),
     "seed004/full-small": _004("small"),
-    "seed004/full-classes": _004(
-        "paper", num_classes=0
-    ),  # as many as there are sitters,
+    "seed004/full-classes": _004("paper", num_classes=0),  # the number of the sitters
+    # at the size of the photographs
+    "seed004/basic-128": _004("none", size=128),
+    "seed004/full-128": _004("paper", size=128),
 }
 
 
