@@ -18,7 +18,6 @@ REPORT_000 = "report 000, {}, 1000 epochs"
 REGRESSOR = Published(1.195e-4, REPORT_000.format("regressor"))
 RELU = Published(4.444e-4, REPORT_000.format("ReLU head"))
 SIGMOID = Published(4.206e-4, REPORT_000.format("Sigmoid head"))
-TANH = Published(1.688e-3, REPORT_000.format("Tanh head, labels in [0, 1]"))
 MAPS = Published(2.739e-4, REPORT_000.format("maps 64 to 512"))
 
 
@@ -43,11 +42,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "colorizer/sigmoid": _colorizer("explore", SIGMOID, num_down=4, head="sigmoid"),
     # notebook 07: the chosen colorizer, trained in full
     "colorizer/chosen": _colorizer("colorizer", num_down=3, head="linear", maps=16),
-    # notebook 08: Tanh, the number of feature maps, skips
-    "tanh/labels-rescaled": _colorizer("extra", TANH, num_down=4, head="tanh"),
-    "tanh/labels-in-0-1": _colorizer(
-        "extra", TANH, num_down=4, head="tanh", labels="sigmoid"
-    ),
+    # notebook 08: the number of feature maps, skips
     "maps/3": _colorizer("extra", num_down=4, head="linear"),
     "maps/8": _colorizer("extra", num_down=4, head="linear", maps=8),
     "maps/32": _colorizer("extra", MAPS, WIDE, num_down=4, head="linear", maps=32),

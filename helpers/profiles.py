@@ -52,7 +52,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=8, explore=2, batchnorm=2, colorizer=4, extra=2, best=3,
+        copies=2, regressor=8, explore=2, batchnorm=2, colorizer=4, extra=1, best=3,
         report_000=2, report_001=2, report_003=3, report_004=2, study_images=200,
         study_size=40,
         wide_maps=(8, 16, 32, 64), unet_base=8,
@@ -60,7 +60,7 @@ PROFILES = {
     ),
     "standard": Profile(
         copies=10, regressor=32, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
-        report_000=2, report_001=6, report_003=12, report_004=4, study_images=750,
+        report_000=1, report_001=4, report_003=8, report_004=4, study_images=750,
         study_size=80,
         wide_maps=(32, 64, 128, 256), unet_base=16,
         strided_maps=(16, 32, 64, 128, 128, 256), global_size=128, global_width=0.25,

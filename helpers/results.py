@@ -80,10 +80,17 @@ class Run:
             self.artifacts.append(path)
 
     def finish(
-        self, networks: Mapping[str, dict], faces: FaceSet, split: Split
+        self,
+        networks: Mapping[str, dict],
+        faces: FaceSet,
+        split: Split,
+        split_file: str = "split.json",
     ) -> None:
-        """Write metrics.json, atomically and last: from now on the notebook is done."""
-        write_json(self.run_dir / "split.json", split_record(faces, split))
+        """Write metrics.json, atomically and last: from now on the notebook is done.
+
+        `split_file`, in the run folder, receives the names of both parts.
+        """
+        write_json(self.run_dir / split_file, split_record(faces, split))
         write_json(
             self.metrics_file,
             {
@@ -113,9 +120,10 @@ def start_run(notebook: str, **parameters) -> Run:
     Raises InputError for a wrong type (papermill injects the text "false" for a boolean)
     or value, before any work is done.
     """
-    for name in ("profile", "images", "split", "device", "run_dir"):
-        if not isinstance(parameters[name], str):
-            raise InputError(f"{name}={parameters[name]!r}: must be a text")
+    for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
+        value = parameters.get(name, "")
+        if not isinstance(value, str):
+            raise InputError(f"{name}={value!r}: must be a text")
     for name in ("seed", "num_epochs"):
         value = parameters.get(name, 0)
         if type(value) is not int or value < 0:

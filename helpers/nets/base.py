@@ -110,11 +110,13 @@ def count_gflop(net: nn.Module) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def size_table(net: nn.Module, size: int = 128) -> str:
+def size_table(net: nn.Module, size: int = 0) -> str:
     """Each layer's output size and parameters, measured by a forward pass.
 
-    `size` is the height and width of the input in pixels. The network is left as it was.
+    `size` is the height and width of the input in pixels; 0: the size that the network is
+    made for. The network is left as it was.
     """
+    size = size or net.size
     rows, hooks = [], []
 
     def note(module, _, output):
@@ -133,6 +135,7 @@ def size_table(net: nn.Module, size: int = 128) -> str:
         for hook in hooks:
             hook.remove()
     head = f"{'layer':<18}{'output':>16}{'parameters':>12}"
-    first = f"{'input L*/100':<18}{f'1 x {size} x {size}':>16}{0:>12}"
+    seen = "input grey" if net.predicts == "rgb" else "input L*/100"
+    first = f"{seen:<18}{f'1 x {size} x {size}':>16}{0:>12}"
     last = f"{'total':<34}{count_parameters(net):>12,}"
     return "\n".join([head, first, *rows, last])
