@@ -86,7 +86,7 @@ def learning_curves(
                     ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, handlelength=3)  # long enough for a dash to show
     ax.grid(alpha=0.3, which="both")
     return fig
 

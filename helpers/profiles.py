@@ -52,11 +52,11 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=8, explore=2, batchnorm=2, colorizer=4, extra=1, best=3,
-        report_000=2, report_001=2, report_003=3, report_004=2, study_images=200,
+        copies=2, regressor=7, explore=2, batchnorm=2, colorizer=3, extra=1, best=3,
+        report_000=1, report_001=2, report_003=3, report_004=2, study_images=200,
         study_size=40,
         wide_maps=(8, 16, 32, 64), unet_base=8,
-        strided_maps=(8, 16, 32, 64, 64, 128), global_size=64, global_width=0.25,
+        strided_maps=(4, 8, 16, 32, 32, 64), global_size=64, global_width=0.125,
     ),
     "standard": Profile(
         copies=10, regressor=32, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,

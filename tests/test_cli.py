@@ -70,7 +70,7 @@ def test_resume_recomputes_nothing(course_run, photographs):
     output = deepcolor(
         "run", "--images", photographs, "--run-dir", run_dir, "--epochs", 1, "--resume"
     )
-    assert output.count("unchanged, skipped") == 8
+    assert output.count("unchanged, skipped") == 10
 
 
 def test_chrominance_prints_a_table(course_run, photographs):
@@ -116,6 +116,46 @@ def test_evaluate_prints_every_metric(course_run, photographs):
     output = deepcolor("evaluate", weights, "--images", photographs)
     for name in ("mse", "psnr", "ssim", "ciede2000", "colorfulness"):
         assert re.search(rf"^{name} +[\d.e-]+ \[", output, re.M), name
+
+
+@pytest.fixture(scope="module")
+def stack_weights(tmp_path_factory):
+    """A network of the ablation study that has learned nothing."""
+    path = tmp_path_factory.mktemp("weights") / "stack.safetensors"
+    save_weights(path, nets.Stack(), "stack", {})
+    return path
+
+
+@pytest.mark.parametrize("kind", ["stack", "unet"])
+def test_predict_writes_pictures_truths_and_estimations(
+    kind, photographs, unet_weights, stack_weights, tmp_path
+):
+    weights, side = (stack_weights, 80) if kind == "stack" else (unet_weights, 128)
+    command = ["predict", weights, "--images", photographs, "-o", tmp_path]
+    output = deepcolor(*command, "--save-estimations")
+    for folder in ("prediction", "truth", "grayscale"):
+        assert len(list((tmp_path / folder).glob("*.png"))) == 60
+    assert re.search(r"^accuracy +0\.\d+ \[", output, re.M)
+    stored = np.load(tmp_path / "estimations_test.npy")
+    assert stored.shape == (60, side, side, 3) and stored.dtype == np.uint8
+    names = (tmp_path / "estimations_test.txt").read_text().splitlines()
+    assert names == sorted(p.name for p in photographs.glob("*.jpg"))
+    picture = cv2.imread(str(tmp_path / "prediction" / names[3].replace("jpg", "png")))
+    assert (picture[..., ::-1] == stored[3]).all()  # RGB there, BGR here
+
+
+def test_predict_refuses_a_regressor_and_evaluate_takes_the_study(
+    photographs, stack_weights, tmp_path
+):
+    regressor = tmp_path / "regressor.safetensors"
+    save_weights(regressor, nets.Regressor(), "regressor", {})
+    command = ["predict", regressor, "--images", photographs, "-o", tmp_path]
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "use `deepcolor chrominance`" in line
+    output = deepcolor("evaluate", stack_weights, "--images", photographs)
+    assert "MSE of R, G, B in -1..1 over 60 images" in output
+    command = ["colorize", photographs, "-o", tmp_path, "--weights", stack_weights]
+    assert "holds a stack" in one_error_line(deepcolor(*command, exit_code=2))
 
 
 def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):

@@ -1,0 +1,125 @@
+"""RESULTS.md from trainings."""
+
+import copy
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from helpers.cli import main
+from helpers.files import InputError, write_json
+from helpers.ledger import ledger_page, write_ledger
+from helpers.train import train_one
+
+MACHINE = {
+    "processor": "a processor", "cores": 4, "threads": 1, "gpu": None,
+    "versions": {"torch": "2.13.0"},
+}  # fmt: skip
+
+
+def training(name="seed000/sigmoid", split="random", mse=4e-4, epochs=12, **row):
+    mse = {"mean": mse, "low": 0.9 * mse, "high": 1.1 * mse}
+    published = {
+        "mse": 4.206e-4,
+        "network": "report 000, 1000 epochs",
+        "accuracy": None,
+    }
+    row = {
+        "predicts": "map", "test_mse": mse, "accuracy": None, "parameters": 863,
+        "gflop": 0.003, "epochs": epochs, "seconds": 700.0, "published": published, **row,
+    }  # fmt: skip
+    asked = {
+        "name": name,
+        "profile": "full",
+        "split": split,
+        "seed": 4,
+        "epochs": epochs,
+    }
+    data = {"source": "faces.zip", "synthetic": False, "split": split}
+    data |= {"training_images": 607, "test_images": 68}
+    return {
+        "parameters": asked, "data": data, "networks": {name: row},
+        "environment": MACHINE, "finished": "2026-01-02",
+    }  # fmt: skip
+
+
+def lines_with(page, text):
+    return [line for line in page.splitlines() if text in line]
+
+
+def test_both_splits_and_the_published_figure_stand_in_one_row():
+    page = ledger_page([training(), training(split="groups", mse=5e-4)])
+    (line,) = lines_with(page, "| seed000/sigmoid |")
+    assert "| 12 / 1000 |" in line and "| 12 min |" in line
+    assert line.index("4.000e-04") < line.index("5.000e-04") < line.index("4.206e-04")
+    assert line.endswith(f"| {4e-4 / 4.206e-4:.2f} |")
+
+
+def test_a_network_without_random_split_has_no_ratio():
+    (line,) = lines_with(ledger_page([training(split="groups")]), "| seed000/sigmoid |")
+    assert "|  | **4.000e-04**" in line and "| 4.206e-04 |  |" in line
+
+
+def test_another_number_of_epochs_is_another_row():
+    page = ledger_page([training(epochs=12), training(epochs=30)])
+    assert len(lines_with(page, "| seed000/sigmoid |")) == 2
+
+
+def test_the_study_shows_its_accuracy_and_the_difference():
+    accuracy = {"mean": 0.75, "low": 0.74, "high": 0.76}
+    published = {"mse": 0.0105, "network": "report 003, 65 epochs", "accuracy": 0.712}
+    page = ledger_page(
+        [
+            training("seed003/default", mse=0.01, predicts="rgb", accuracy=accuracy,
+                     published=published)
+        ]
+    )  # fmt: skip
+    (line,) = lines_with(page, "| seed003/default |")
+    assert "| 0.01000 | **0.7500** [0.740, 0.760] |" in line
+    assert line.endswith("| +0.0380 |")
+
+
+def test_every_figure_has_its_command_date_and_machine():
+    page = ledger_page([training(), training(split="groups")])
+    commands = lines_with(page, "`deepcolor train seed000/sigmoid")
+    assert len(commands) == 2
+    assert "--split groups --seed 4 --epochs 12` | 2026-01-02 | A |" in commands[1]
+    assert "machine A: a processor, 4 cores, no GPU, torch 2.13.0" in page
+
+
+def test_rows_stand_in_the_order_of_the_experiments():
+    names = ["seed001/tanh", "maps/3", "seed000/relu"]
+    page = ledger_page([training(name) for name in names])
+    found = re.findall(r"^\| ([a-z\d]+/[a-z\d]+) \|", page, re.M)
+    assert found == ["maps/3", "seed000/relu", "seed001/tanh"]
+
+
+def test_portraits_are_refused(tmp_path):
+    wrong = copy.deepcopy(training())
+    wrong["data"]["synthetic"] = True
+    write_json(tmp_path / "train/x/metrics.json", wrong)
+    with pytest.raises(InputError, match="trained on the synthetic portraits"):
+        write_ledger([tmp_path], tmp_path / "RESULTS.md")
+    assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    result = CliRunner().invoke(main, ["results", str(tmp_path)])
+    assert result.exit_code == 2 and "no training here" in result.output
+
+
+@pytest.mark.parametrize("name", ["maps/3", "seed003/2,3,2,0.07"])
+def test_it_reads_what_a_training_writes(name, faces, tmp_path):
+    train_one(name, images=str(faces), epochs=1, run_dir=str(tmp_path))
+    page = write_ledger([tmp_path], tmp_path / "RESULTS.md").read_text()
+    assert len(lines_with(page, f"| {name} |")) == 1
+    assert f"`deepcolor train {name} --profile quick" in page
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    from helpers.portraits import write_portraits
+
+    folder = tmp_path_factory.mktemp("faces")
+    write_portraits(folder, num_sitters=4, shots=3)
+    return folder
