@@ -132,6 +132,29 @@ def ladder(errors: Mapping[str, Estimate]) -> Figure:
     return fig
 
 
+def against_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
+    """All networks: our error with its interval, and the published one beside it.
+
+    `rows` holds for each name (mean, low and high in a dict, the published error or None).
+    """
+    fig, ax = plt.subplots(
+        figsize=(7, 0.9 + 0.2 * len(rows)), dpi=DPI, layout="constrained"
+    )
+    for place, (mse, published) in enumerate(rows.values()):
+        spans = [[mse["mean"] - mse["low"]], [mse["high"] - mse["mean"]]]
+        ax.errorbar(mse["mean"], place, xerr=spans, fmt="o", color=PREDICTED, markersize=4,
+                    linewidth=1, label="" if place else "ours, 95 % interval")  # fmt: skip
+        if published:
+            ax.plot(published, place, "x", color=TRUTH, markersize=5)
+    ax.plot([], [], "x", color=TRUTH, label="published")
+    ax.set_yticks(range(len(rows)), labels=rows, fontsize=6)
+    ax.set(xscale="log", xlabel="test MSE of a*, b* (scale S)")
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.legend(fontsize=7)
+    ax.grid(alpha=0.3, which="both", axis="x")
+    return fig
+
+
 def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
     """Predicted (N, 2) against true (N, 2) mean a* and mean b*, with the diagonal."""
     fig, axes = plt.subplots(1, 2, figsize=(6, 3), dpi=DPI, layout="constrained")

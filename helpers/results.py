@@ -4,6 +4,7 @@
 <run folder>/figures/*.png, colorized/{train,test}/*.png
 <run folder>/environment.json        seed, threads, processor, GPU, versions, commit
 <run folder>/results.json, results.md   every network beside its published figure
+<run folder>/figures/results.png        the same as a picture
 """
 
 import os
@@ -13,12 +14,14 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 
 from helpers.execution import choose_device, set_seed
 from helpers.experiments import get_profile
 from helpers.faces import FaceSet, Split
+from helpers.figures import against_published
 from helpers.files import (
     OUTPUTS,
     PROJECT,
@@ -65,11 +68,7 @@ class Run:
     def save_figure(self, fig: Figure, name: str) -> None:
         """Keep a figure as <run folder>/figures/<notebook>_<name>.png."""
         path = self.run_dir / "figures" / f"{self.notebook}_{name}.png"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fig.savefig(path, dpi=150, metadata={"Software": None})
-        except OSError as error:
-            raise InputError(f"{path}: cannot write ({error.strerror})") from error
+        save_figure(fig, path)
         self.artifacts.append(path)
 
     def save_colorized(self, part: str, names: list[str], images: torch.Tensor) -> None:
@@ -107,6 +106,15 @@ class Run:
         if not (self.run_dir / "environment.json").exists():
             write_json(self.run_dir / "environment.json", environment())
         print(f"wrote {self.notebook}/metrics.json")
+
+
+def save_figure(fig: Figure, path: Path) -> None:
+    """Write a figure as PNG; raises InputError when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fig.savefig(path, dpi=150, metadata={"Software": None})
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror})") from error
 
 
 def flat_name(name: str) -> str:
@@ -191,12 +199,26 @@ def collect(run_dir: Path) -> dict:
 
 
 def write_results(run_dir: Path) -> Path:
-    """Write results.json and results.md from the notebooks' metrics; returns the latter."""
+    """Write results.json, results.md and their figure; returns the path of results.md."""
     results = collect(run_dir)
     write_json(run_dir / "results.json", results)
+    if rows := _errors(results):
+        fig = against_published(rows)
+        save_figure(fig, run_dir / "figures" / "results.png")
+        plt.close(fig)
     path = run_dir / "results.md"
     write_atomic(path, results_page(results).encode())
     return path
+
+
+def _errors(results: dict) -> dict[str, tuple[dict, float | None]]:
+    """Each network on a*, b* with its error and the published one."""
+    return {
+        f"{notebook[:2]} {name}": (row["test_mse"], (row["published"] or {}).get("mse"))
+        for notebook, metrics in results["notebooks"].items()
+        for name, row in metrics["networks"].items()
+        if row["predicts"] != "rgb"
+    }
 
 
 def results_page(results: dict) -> str:

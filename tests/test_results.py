@@ -134,6 +134,7 @@ def test_results_md_shows_each_figure_beside_the_published_one(tmp_path, data):
     assert f"| {2e-4 / 1.195e-4:.2f} |" in line
     assert page.index("| constant |") < page.index("| regressor |")  # maps, then means
     assert read_json(tmp_path / "results.json")["notebooks"]["04_test"]["networks"]
+    assert (tmp_path / "figures/results.png").stat().st_size > 1000
 
 
 def test_results_md_of_an_empty_folder_says_so(tmp_path):
