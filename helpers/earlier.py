@@ -15,6 +15,7 @@ RECIPE_000 = Recipe(
 CASE_1 = Recipe(100, 32, 5e-3, "adam", "constant", weight_decay=1e-7)
 CASE_2 = Recipe(400, 32, 1e-4, "adam", "constant", weight_decay=1e-5)
 CASE_SMALL = Recipe(50, 32, 5e-3, "adam", "constant", weight_decay=1e-7)
+COURSE_RECIPE = Recipe(0, batch_size=25, lr=2e-2)  # AdamW and OneCycle
 RECIPE_004 = Recipe(0, 32, 1e-3, "adam", "onecycle", weight_decay=0.0)
 
 
@@ -62,6 +63,8 @@ def _004(global_net: str, **more) -> Experiment:
     return Experiment("global_local", options, "report_004", RECIPE_004, copies=1)
 
 
+REGRESSOR_000 = Published(1.195e-4, "report 000, 1000 epochs")
+SIGMOID_000 = Published(4.206e-4, "report 000, 1000 epochs")
 WIDE = {"maps": Sized("wide_maps"), "up_maps": Sized("wide_up_maps")}
 ARCHITECTURE_1 = {"maps": Sized("strided_maps")}
 ARCHITECTURE_2 = {"maps": (8, 16, 32, 64, 128, 256)}
@@ -77,6 +80,13 @@ REPORTS: dict[str, Experiment] = {
     # as it should have been: labels in -1..1; R, G, B scaled as the assignment asks
     "seed000/tanh-rescaled": _000("pooled_colorizer", head="tanh"),
     "seed000/sigmoid-darkened": _000("pooled_colorizer", head="sigmoid", darkens=True),
+    # the same layers with the course's recipe, which needs a hundredth of the epochs
+    "seed000/regressor-onecycle": Experiment(
+        "pooled_regressor", {}, "regressor", COURSE_RECIPE, REGRESSOR_000
+    ),
+    "seed000/sigmoid-onecycle": Experiment(
+        "pooled_colorizer", {"head": "sigmoid"}, "colorizer", COURSE_RECIPE, SIGMOID_000
+    ),
     # report 001, notebooks 04 and 05
     "seed001/regressor-1": _001(
         "strided_regressor", CASE_1, 1.524e-4, **ARCHITECTURE_1

@@ -146,7 +146,8 @@ def against_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
                     linewidth=1, label="" if place else "ours, 95 % interval")  # fmt: skip
         if published:
             ax.plot(published, place, "x", color=TRUTH, markersize=5)
-    ax.plot([], [], "x", color=TRUTH, label="published")
+    if any(published for _, published in rows.values()):
+        ax.plot([], [], "x", color=TRUTH, label="published")
     ax.set_yticks(range(len(rows)), labels=rows, fontsize=6)
     ax.set(xscale="log", xlabel="test MSE of a*, b* (scale S)")
     ax.set_ylim(len(rows) - 0.5, -0.5)

@@ -212,13 +212,15 @@ def write_results(run_dir: Path) -> Path:
 
 
 def _errors(results: dict) -> dict[str, tuple[dict, float | None]]:
-    """Each network on a*, b* with its error and the published one."""
-    return {
-        f"{notebook[:2]} {name}": (row["test_mse"], (row["published"] or {}).get("mse"))
-        for notebook, metrics in results["notebooks"].items()
-        for name, row in metrics["networks"].items()
-        if row["predicts"] != "rgb"
-    }
+    """Each network on a*, b*: its error, and the published one unless it saw portraits."""
+    errors = {}
+    for notebook, metrics in results["notebooks"].items():
+        for name, row in metrics["networks"].items():
+            compares = row["published"] and not metrics["data"]["synthetic"]
+            published = row["published"]["mse"] if compares else None
+            if row["predicts"] != "rgb":
+                errors[f"{notebook[:2]} {name}"] = (row["test_mse"], published)
+    return errors
 
 
 def results_page(results: dict) -> str:
