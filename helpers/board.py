@@ -9,6 +9,7 @@ from helpers.evaluation import evaluate
 from helpers.files import InputError
 from helpers.lab import to_bgr_images
 from helpers.nets import ChrominanceNet
+from helpers.recipe import minibatches
 
 NUM_PICTURES = 6
 
@@ -19,11 +20,12 @@ class Board:
     folder      for the event files; show them with `tensorboard --logdir`
     parts       what `fit` is given: train, and test where there is one, whose first six
                 photographs are shown
+    batch_size  of the training, to tell its steps per second
 
     Raises InputError when the package tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path, parts: Mapping):
+    def __init__(self, folder: Path, parts: Mapping, batch_size: int):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -32,6 +34,7 @@ class Board:
             ) from error
         self.writer = SummaryWriter(str(folder))
         self.test, self.num_images = parts.get("test"), len(parts["train"])
+        self.num_steps = len(minibatches(self.num_images, batch_size, seed=0, epoch=0))
 
     def __call__(self, row: dict, net: ChrominanceNet) -> None:
         """Note an epoch's numbers and what the network makes of the photographs."""
@@ -39,8 +42,8 @@ class Board:
         for name, value in row.items():
             if name not in ("epoch", "seconds"):
                 self.writer.add_scalar(name, value, epoch)
-        speed = self.num_images / row["seconds"]
-        self.writer.add_scalar("images per second", speed, epoch)
+        for name, number in (("images", self.num_images), ("steps", self.num_steps)):
+            self.writer.add_scalar(f"{name} per second", number / row["seconds"], epoch)
         if net.predicts == "map" and self.test is not None:
             self.writer.add_image(
                 "grayscale, truth, prediction", self._rows(net), epoch

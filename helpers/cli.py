@@ -255,16 +255,47 @@ def evaluate(weights, images, device):
     from helpers.checkpoint import load_weights
     from helpers.execution import choose_device
     from helpers.faces import load_faces
-    from helpers.prediction import predict_all
+    from helpers.prediction import photograph_size, predict_all
 
     net, metadata = load_weights(Path(weights))
-    faces = load_faces(images, size=net.size)
+    faces = load_faces(images, size=photograph_size(net))
     click.echo(faces.describe())
     scale = "of R, G, B in -1..1" if net.predicts == "rgb" else "on scale S"
     click.echo(f"{metadata['network']}: MSE {scale} over {len(faces)} images")
     predicted = predict_all(net.to(choose_device(device)), faces.images)
     for name, value in predicted.figures().items():
         click.echo(f"{name:<20}{value}")
+
+
+@main.command()
+@click.argument("weights", nargs=2)
+@images_option
+@split_option
+@seed_option
+def compare(weights, images, split, seed):
+    """Test two networks on one test part: the paired difference of their errors."""
+    from helpers.checkpoint import load_weights
+    from helpers.evaluation import evaluate as test
+    from helpers.experiments import DEFAULT_SEED
+    from helpers.faces import load_faces, split_faces
+    from helpers.lab import to_lab_images
+    from helpers.metrics import paired_difference
+
+    nets = [load_weights(Path(path))[0] for path in weights]
+    if {net.predicts for net in nets} not in ({"map"}, {"mean"}):
+        raise InputError(
+            f"{' and '.join(weights)}: give two colorizers or two regressors"
+        )
+    faces = load_faces(images)
+    seed = DEFAULT_SEED if seed is None else seed
+    parts = split_faces(faces, by=split, seed=seed)
+    lab = to_lab_images(faces.images[parts.test])
+    click.echo(f"{faces.describe()}\n{len(lab)} test images, split {parts.how}")
+    found = [test(net, lab) for net in nets]
+    for path, result in zip(weights, found, strict=True):
+        click.echo(f"{path}: MSE on scale S {result.mse}")
+    difference = paired_difference(found[0].per_image, found[1].per_image)
+    click.echo(f"first minus second: {difference}")
 
 
 @main.command()
@@ -282,12 +313,12 @@ def predict(weights, images, output, save_estimations, device):
     from helpers.checkpoint import load_weights
     from helpers.execution import choose_device
     from helpers.faces import load_faces
-    from helpers.prediction import predict_all
+    from helpers.prediction import photograph_size, predict_all
 
     net, _ = load_weights(Path(weights))
     if net.predicts == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
-    faces = load_faces(images, size=net.size)
+    faces = load_faces(images, size=photograph_size(net))
     click.echo(faces.describe())
     predicted = predict_all(net.to(choose_device(device)), faces.images)
     predicted.write_pictures(Path(output), faces.names)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from helpers.evaluation import evaluate
+from helpers.faces import IMAGE_SIZE
 from helpers.images import write_image
 from helpers.lab import to_bgr_images, to_lab_images
 from helpers.metrics import Estimate, accuracy_12, bootstrap, picture_metrics
@@ -51,6 +52,11 @@ class Prediction:
     def write_estimations(self, folder: Path, names: Sequence[str]) -> Path:
         """Write estimations_test.npy (N, S, S, 3) uint8 RGB and its list of names."""
         return save_estimations(folder, to_signed(self.pictures.flip(1)), names)
+
+
+def photograph_size(net: ChrominanceNet | RgbNet) -> int:
+    """Pixels a side at which a network is tested: the study's, else the course's."""
+    return net.size if net.predicts == "rgb" else IMAGE_SIZE
 
 
 def predict_all(net: ChrominanceNet | RgbNet, images: torch.Tensor) -> Prediction:

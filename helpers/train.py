@@ -64,7 +64,8 @@ def train_one(
     tuned = not plain and processes.count() == 1
     board, stop = None, StopSignals()
     if tensorboard and processes.rank() == 0:
-        board = Board(folder / "tensorboard", data.for_fit(experiment))
+        place, batch_size = folder / "tensorboard", experiment.recipe.batch_size
+        board = Board(place, data.for_fit(experiment), batch_size)
     trained = train_experiment(
         name,
         data,

@@ -29,7 +29,7 @@ def read(folder):
 
 def test_errors_speed_rate_and_pictures_are_written(tmp_path):
     test, net = photographs(8, side=32), small_net(head="linear")
-    Board(tmp_path, {"train": range(200), "test": test})(ROW, net)
+    Board(tmp_path, {"train": range(200), "test": test}, 25)(ROW, net)
     events = read(tmp_path)
     found = {
         name: (e.step, e.value)
@@ -38,6 +38,7 @@ def test_errors_speed_rate_and_pictures_are_written(tmp_path):
     }
     known = {name: (3, ROW[name]) for name in ("train_mse", "test_mse", "lr")}
     known["images per second"] = (3, 400.0)
+    known["steps per second"] = (3, 16.0)
     assert found == {n: (s, pytest.approx(v)) for n, (s, v) in known.items()}
     (picture,) = events.Images("grayscale, truth, prediction")
     assert (picture.height, picture.width) == (3 * 32, 6 * 32)
@@ -47,7 +48,7 @@ def test_the_pictures_are_grayscale_truth_and_prediction_in_rgb(tmp_path):
     import io
 
     test, net = photographs(8, side=32), small_net(head="linear")
-    Board(tmp_path, {"train": range(200), "test": test})(ROW, net)
+    Board(tmp_path, {"train": range(200), "test": test}, 25)(ROW, net)
     (event,) = read(tmp_path).Images("grayscale, truth, prediction")
     shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
     truth = to_bgr_images(test.L[:1], test.ab[:1])[0].flip(0).permute(1, 2, 0).numpy()
@@ -59,7 +60,7 @@ def test_the_pictures_are_grayscale_truth_and_prediction_in_rgb(tmp_path):
 
 
 def test_a_regressor_has_no_pictures(tmp_path):
-    Board(tmp_path, {"train": range(10), "test": photographs(3, side=128)})(
+    Board(tmp_path, {"train": range(10), "test": photographs(3, side=128)}, 25)(
         ROW, nets.Regressor()
     )
     assert read(tmp_path).Tags()["images"] == []
@@ -68,7 +69,7 @@ def test_a_regressor_has_no_pictures(tmp_path):
 def test_without_tensorboard_the_next_step_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="tensorboard is missing; pip install"):
-        Board(tmp_path, {"train": range(10), "test": photographs(3)})
+        Board(tmp_path, {"train": range(10), "test": photographs(3)}, 25)
 
 
 def test_train_writes_one_point_an_epoch(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from helpers import nets
@@ -142,6 +143,25 @@ def test_predict_writes_pictures_truths_and_estimations(
     assert names == sorted(p.name for p in photographs.glob("*.jpg"))
     picture = cv2.imread(str(tmp_path / "prediction" / names[3].replace("jpg", "png")))
     assert (picture[..., ::-1] == stored[3]).all()  # RGB there, BGR here
+
+
+def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path):
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    save_weights(other, nets.Colorizer(3, 2), "colorizer", {"maps": 3, "num_down": 2})
+    command = ["compare", unet_weights, other, "--images", photographs]
+    output = deepcolor(*command, "--split", "groups")
+    assert "6 test images, split groups" in output
+    errors = re.findall(r"MSE on scale S ([\d.e-]+) \[", output)
+    difference = re.search(r"first minus second: ([\d.e-]+) \[", output)[1]
+    assert float(difference) == pytest.approx(
+        float(errors[0]) - float(errors[1]), rel=0.1
+    )
+    regressor = tmp_path / "regressor.safetensors"
+    save_weights(regressor, nets.Regressor(), "regressor", {})
+    command = ["compare", unet_weights, regressor, "--images", photographs]
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "give two colorizers or two regressors" in line
 
 
 def test_predict_refuses_a_regressor_and_evaluate_takes_the_study(
