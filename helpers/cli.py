@@ -307,8 +307,9 @@ def compare(weights, images, split, seed):
 @click.option(
     "--save-estimations", is_flag=True, help="Write estimations_test.npy and the names."
 )
+@click.option("--force", is_flag=True, help="Replace what is already there.")
 @device_option
-def predict(weights, images, output, save_estimations, device):
+def predict(weights, images, output, save_estimations, force, device):
     """Let WEIGHTS colour --images as they were trained on; pictures and truths beside."""
     from helpers.checkpoint import load_weights
     from helpers.execution import choose_device
@@ -318,12 +319,15 @@ def predict(weights, images, output, save_estimations, device):
     net, _ = load_weights(Path(weights))
     if net.predicts == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
+    folder = Path(output)
+    if any(folder.glob("prediction")) and not force:
+        raise InputError(f"{folder}: holds predictions; use --force or another folder")
     faces = load_faces(images, size=photograph_size(net))
     click.echo(faces.describe())
     predicted = predict_all(net.to(choose_device(device)), faces.images)
-    predicted.write_pictures(Path(output), faces.names)
+    predicted.write_pictures(folder, faces.names)
     if save_estimations:
-        click.echo(f"wrote {predicted.write_estimations(Path(output), faces.names)}")
+        click.echo(f"wrote {predicted.write_estimations(folder, faces.names)}")
     for name, value in predicted.figures().items():
         click.echo(f"{name:<20}{value}")
     click.echo(f"wrote {len(faces)} pictures to {output}/prediction, truth, grayscale")

@@ -21,6 +21,7 @@ from helpers.tables import (
     table,
 )
 
+TITLE = "# Results"
 Key = tuple[str, str, int]  # network, profile, epochs asked
 
 
@@ -28,8 +29,10 @@ def write_ledger(folders: Sequence[Path], path: Path) -> Path:
     """Write the figures of all trainings below the run folders to `path`; returns it.
 
     Raises InputError when there is no training below them, or one on synthetic portraits,
-    whose figures say nothing about photographs.
+    whose figures say nothing about photographs, and when `path` holds something else.
     """
+    if path.exists() and not path.read_text(errors="replace").startswith(TITLE):
+        raise InputError(f"{path}: is no page of results; choose another name")
     files = [
         f for folder in folders for f in sorted(folder.rglob("train/*/metrics.json"))
     ]
@@ -38,6 +41,8 @@ def write_ledger(folders: Sequence[Path], path: Path) -> Path:
         words = ", ".join(map(str, folders))
         raise InputError(f"{words}: no training here; run `deepcolor sweep` first")
     for file, training in zip(files, trainings, strict=True):
+        if "environment" not in training:
+            raise InputError(f"{file}: of an older version; train again")
         if training["data"]["synthetic"]:
             raise InputError(
                 f"{file}: trained on the synthetic portraits; leave it out"
@@ -55,7 +60,7 @@ def ledger_page(trainings: Iterable[dict]) -> str:
         found.setdefault(key, {})[asked["split"]] = training
     keys = sorted(found, key=_place)
     lines = [
-        "# Results",
+        TITLE,
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
         "over the test images, with the 95 % bootstrap interval. *Epochs*: those trained, "

@@ -12,6 +12,7 @@ FIGURES = {
     "mean": ["test MSE", "published", "ratio"],
     "rgb": ["MSE", "accuracy", "published", "difference"],
 }
+NUMBERS = {"parameters", "GFLOP", "epochs", "time", "ratio", "difference", "seeds"}
 
 
 def sections(rows: Iterable[tuple[str, str, dict]], first: str) -> list[str]:
@@ -31,10 +32,8 @@ def sections(rows: Iterable[tuple[str, str, dict]], first: str) -> list[str]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table in Markdown; equal rows are shown once. Numbers stand to the right."""
-    words = {"network", "test MSE", "published", "MSE", "accuracy", "random split"}
-    words |= {"no person in both parts", head[0]}
-    marks = ["---" if name in words else "---:" for name in head]
+    """A table in Markdown; equal rows are shown once, numbers to the right."""
+    marks = ["---:" if name in NUMBERS else "---" for name in head]
     lines = [f"| {' | '.join(row)} |" for row in (head, marks)]
     return lines + list(dict.fromkeys(f"| {' | '.join(row)} |" for row in rows))
 

@@ -56,7 +56,7 @@ def test_the_course_runs_end_to_end_on_a_folder(course_run):
     run_dir, output = course_run
     assert "60 images" in output
     results = read_json(run_dir / "results.json")
-    assert len(results["notebooks"]) == 8
+    assert len(results["notebooks"]) == 10
     assert {n["data"]["images"] for n in results["notebooks"].values()} == {60}
     page = (run_dir / "results.md").read_text()
     assert "report 000" in page and "U-Net" in page
@@ -143,6 +143,8 @@ def test_predict_writes_pictures_truths_and_estimations(
     assert names == sorted(p.name for p in photographs.glob("*.jpg"))
     picture = cv2.imread(str(tmp_path / "prediction" / names[3].replace("jpg", "png")))
     assert (picture[..., ::-1] == stored[3]).all()  # RGB there, BGR here
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "holds predictions; use --force" in line
 
 
 def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path):

@@ -103,6 +103,25 @@ def test_portraits_are_refused(tmp_path):
     assert not (tmp_path / "RESULTS.md").exists()
 
 
+def test_a_page_of_results_is_renewed_and_another_file_is_not(tmp_path):
+    write_json(tmp_path / "train/x/metrics.json", training())
+    page, other = tmp_path / "RESULTS.md", tmp_path / "README.md"
+    other.write_text("# My work\n")
+    write_ledger([tmp_path], page)
+    write_ledger([tmp_path], page)
+    with pytest.raises(InputError, match="is no page of results"):
+        write_ledger([tmp_path], other)
+    assert other.read_text() == "# My work\n"
+
+
+def test_a_training_of_an_older_version_is_named(tmp_path):
+    old = training()
+    del old["environment"]
+    write_json(tmp_path / "train/x/metrics.json", old)
+    with pytest.raises(InputError, match=r"metrics\.json: of an older version"):
+        write_ledger([tmp_path], tmp_path / "RESULTS.md")
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     result = CliRunner().invoke(main, ["results", str(tmp_path)])
     assert result.exit_code == 2 and "no training here" in result.output
