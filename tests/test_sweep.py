@@ -32,7 +32,7 @@ if name in os.environ.get("SLEEPS", ""):
 if name in os.environ.get("FAILS", ""):
     print("error: the disk is full")
     sys.exit(1)
-epochs = int(options["--epochs"]) or 2
+epochs = int(options["--epochs"])
 parameters = {"name": name, "profile": options["--profile"], "epochs": epochs,
               "split": options["--split"], "seed": int(options["--seed"])}
 mse = {"mean": 1e-4 * int(options["--seed"]), "low": 0.0, "high": 1.0}
@@ -66,7 +66,7 @@ def run(faces, tmp_path, monkeypatch):
 
     def call(patterns, seeds=(1,), **options):
         lines = []
-        options = {"images": str(faces), "run_dir": tmp_path, **options}
+        options = {"images": str(faces), "run_dir": tmp_path, "epochs": 2, **options}
         call.lines = lines
         page = run_sweep(patterns, seeds, log=lines.append, **options)
         return lines, page.read_text()
