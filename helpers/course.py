@@ -8,7 +8,7 @@ import torch
 
 from helpers import nets
 from helpers.augment import FreshImages, augment_copies
-from helpers.baselines import BASELINES
+from helpers.baselines import BASELINES, MeanChrominance
 from helpers.checkpoint import save_weights
 from helpers.evaluation import Evaluation, evaluate
 from helpers.execution import PLAIN, Execution, set_seed
@@ -16,7 +16,7 @@ from helpers.experiments import DEFAULT_SEED, Experiment, Published, get_experim
 from helpers.faces import FaceSet, Split
 from helpers.lab import LabImages, to_lab_images
 from helpers.profiles import Profile
-from helpers.study import StudyData, StudyEvaluation
+from helpers.study import TABLES, GreyTable, StudyData, StudyEvaluation
 from helpers.training import History, fit
 
 
@@ -54,6 +54,12 @@ class CourseData:
     def evaluate(self, net) -> Evaluation:
         """Test a network on the test part."""
         return evaluate(net, self.test)
+
+    def baselines(self) -> dict[str, dict]:
+        """The row of each predictor that a network has to beat."""
+        rows = {name: network_row(e) for name, e in measure_baselines(self).items()}
+        constant = evaluate(MeanChrominance(self.plain), self.test)
+        return rows | {"constant": network_row(constant, predicts="mean")}
 
     @property
     def fresh(self) -> FreshImages:
@@ -208,3 +214,16 @@ def measure_baselines(data: CourseData) -> dict[str, Evaluation]:
     return {
         name: evaluate(kind(data.plain), data.test) for name, kind in BASELINES.items()
     }
+
+
+def baseline_rows(data: CourseData | StudyData) -> dict[str, dict]:
+    """The row of each predictor without a network, fitted and tested on these parts."""
+    if isinstance(data, StudyData):
+        tables = {n: GreyTable(data.train, **options) for n, options in TABLES.items()}
+        return {
+            name: network_row(data.evaluate(table), predicts="rgb")
+            for name, table in tables.items()
+        }
+    rows = {name: network_row(e) for name, e in measure_baselines(data).items()}
+    constant = evaluate(MeanChrominance(data.plain), data.test)
+    return rows | {"constant": network_row(constant, predicts="mean")}

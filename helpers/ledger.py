@@ -58,6 +58,10 @@ def ledger_page(trainings: Iterable[dict]) -> str:
         asked = training["parameters"]
         key = (asked["name"], asked["profile"], asked["epochs"])
         found.setdefault(key, {})[asked["split"]] = training
+        for name, row in training.get("baselines", {}).items():
+            found.setdefault((name, "", 0), {})[asked["split"]] = {
+                "networks": {name: row}
+            }
     keys = sorted(found, key=_place)
     lines = [
         TITLE,
@@ -73,7 +77,7 @@ def ledger_page(trainings: Iterable[dict]) -> str:
             cells, head = (_study, STUDY) if predicts == "rgb" else (_course, COURSE)
             rows = [cells(key, found[key]) for key in chosen]
             lines += [f"## {title}", "", *table(head, rows), ""]
-    everything = [(k, t) for k in keys for t in found[k].values()]
+    everything = [(k, t) for k in keys if k[2] for t in found[k].values()]
     return "\n".join([*lines, *_origins(everything), ""])
 
 
@@ -107,7 +111,9 @@ def _study(key: Key, splits: dict[str, dict]) -> list[str]:
 
 
 def _start(key: Key, row: dict) -> list[str]:
-    name = key[0]
+    name, _, epochs = key
+    if not epochs:  # no network
+        return [name, *size_cells(row), "", ""]
     protocol = get_experiment(name).recipe.num_epochs
     epochs = f"{row['epochs']} / {protocol}" if protocol else str(row["epochs"])
     return [name, *size_cells(row), epochs, duration(row["seconds"])]
@@ -146,10 +152,11 @@ def _machine(found: dict) -> str:
 
 
 def _place(key: Key) -> tuple:
-    """Networks in the order of EXPERIMENTS, others behind; longer trainings last."""
+    """First what is no network, then the order of EXPERIMENTS; longer trainings last."""
     name, profile, epochs = key
     names = list(EXPERIMENTS)
-    return (names.index(name) if name in names else len(names), name, profile, epochs)
+    place = names.index(name) if name in names else len(names)
+    return (place if epochs else -1, name if epochs else "", profile, epochs)
 
 
 def _any(splits: dict[str, dict]) -> dict:

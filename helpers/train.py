@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers import processes
 from helpers.board import Board
-from helpers.course import Trained, course_data, train_experiment
+from helpers.course import Trained, baseline_rows, course_data, train_experiment
 from helpers.execution import choose_device
 from helpers.experiments import DEFAULT_SEED, get_experiment, get_profile
 from helpers.faces import load_faces, split_faces
@@ -87,6 +87,7 @@ def train_one(
             "parameters": asked,
             "data": describe_data(data.faces, data.split),
             "networks": {name: trained.row()},
+            "baselines": baseline_rows(data),
             "environment": environment(),
             "finished": time.strftime("%Y-%m-%d"),
             "history": trained.history,

@@ -132,6 +132,8 @@ def test_it_reads_what_a_training_writes(name, faces, tmp_path):
     train_one(name, images=str(faces), epochs=1, run_dir=str(tmp_path))
     page = write_ledger([tmp_path], tmp_path / "RESULTS.md").read_text()
     assert len(lines_with(page, f"| {name} |")) == 1
+    table = "table L -> ab" if name == "maps/3" else "table grey -> RGB"
+    assert len(lines_with(page, f"| {table} |  |  |  |  | ")) == 1
     assert f"`deepcolor train {name} --profile quick" in page
 
 
