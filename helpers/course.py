@@ -55,12 +55,6 @@ class CourseData:
         """Test a network on the test part."""
         return evaluate(net, self.test)
 
-    def baselines(self) -> dict[str, dict]:
-        """The row of each predictor that a network has to beat."""
-        rows = {name: network_row(e) for name, e in measure_baselines(self).items()}
-        constant = evaluate(MeanChrominance(self.plain), self.test)
-        return rows | {"constant": network_row(constant, predicts="mean")}
-
     @property
     def fresh(self) -> FreshImages:
         """The training part, to be augmented anew in each epoch."""
