@@ -191,8 +191,9 @@ def _figures(rgb_hat: torch.Tensor, images: GreyImages) -> dict[str, torch.Tenso
 
 
 class GreyTable:
-    """A table of the training pixels' mean colour for each grey: no network at all.
+    """A table of how the training pixels' colour differs from their grey: no network.
 
+    An entry holds the mean of R, G, B minus grey; the pixel's own grey is added again.
     step  grey levels in one entry; cell  None, or the side in pixels of the squares that
     have a table each
     """
@@ -202,18 +203,19 @@ class GreyTable:
         size = int(self._entry(torch.full_like(train.grey[:1], 255)).max()) + 1
         entry = self._entry(train.grey).flatten()
         count = torch.bincount(entry, minlength=size)
-        columns = [
-            torch.bincount(entry, plane.double().flatten(), minlength=size)
-            / count.clamp_min(1)
-            for plane in train.rgb.unbind(1)
-        ]
-        mean = train.rgb.double().mean(dim=(0, 2, 3))
-        table = torch.where(count > 0, torch.stack(columns), mean.view(3, 1))
-        self.table = table.float() / 127.5 - 1  # (3, entries)
+        columns = []
+        for plane in train.rgb.unbind(1):
+            beyond = (plane.double() - train.grey[:, 0]).flatten()
+            total = torch.bincount(entry, beyond, minlength=size)
+            columns.append(
+                torch.where(count > 0, total / count.clamp_min(1), beyond.mean())
+            )
+        self.table = torch.stack(columns).float() / 127.5  # (3, entries)
 
     def predict(self, grey: torch.Tensor) -> torch.Tensor:
         """Grey (B, 1, H, W) uint8 to RGB (B, 3, H, W) in -1..1: look each pixel up."""
-        return self.table[:, self._entry(grey)].transpose(0, 1)
+        beyond = self.table[:, self._entry(grey)].transpose(0, 1)
+        return to_signed(grey) + beyond
 
     def _entry(self, grey: torch.Tensor) -> torch.Tensor:
         level = grey[:, 0].long() // self.step
