@@ -95,12 +95,12 @@ def share(net: nn.Module) -> nn.Module:
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
     else:
         for module in net.modules():
-            if type(module) is nn.BatchNorm2d:
-                module.__class__ = SharedBatchNorm2d
+            if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+                module.__class__ = SharedBatchNorm
     return DistributedDataParallel(net)
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """BatchNorm with the statistics of all processes' parts; torch's own needs a GPU.
 
     Variances as in torch: biased to normalise, unbiased in the running average. Sums are
@@ -108,23 +108,30 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to the same shape."""
+        """(B, C) or (B, C, H, W) to the same shape."""
         if not self.training:
             return super().forward(x)
-        shifted = x - self.running_mean.view(1, -1, 1, 1)
+        dims = [0, *range(2, x.ndim)]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        shifted = x if self.running_mean is None else x - self.running_mean.view(shape)
         pixels = x.new_full((x.shape[1],), x.numel() / x.shape[1])
-        sums = [shifted.sum(dim=(0, 2, 3)), shifted.square().sum(dim=(0, 2, 3)), pixels]
+        sums = [shifted.sum(dim=dims), shifted.square().sum(dim=dims), pixels]
         total, squares, pixels = _SumOfAll.apply(torch.stack(sums))  # one message
         mean = total / pixels
         variance = squares / pixels - mean.square()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean += self.momentum * mean
-            unbiased = variance * (pixels / (pixels - 1))
-            self.running_var.lerp_(unbiased, self.momentum)
+        if self.running_mean is not None:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean += self.momentum * mean
+                unbiased = variance * (pixels / (pixels - 1))
+                self.running_var.lerp_(unbiased, self.momentum)
         factor = self.weight * (variance + self.eps).rsqrt()
         offset = self.bias - mean * factor
-        return shifted * factor.view(1, -1, 1, 1) + offset.view(1, -1, 1, 1)
+        return shifted * factor.view(shape) + offset.view(shape)
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        if x.ndim < 2:
+            raise ValueError(f"BatchNorm wants (B, C) or (B, C, H, W), got {x.ndim}D")
 
 
 class _SumOfAll(torch.autograd.Function):
