@@ -5,6 +5,7 @@ one row: its figure on the random split, the one where no person stands in both 
 the published one.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from helpers.tables import (
 )
 
 TITLE = "# Results"
-Key = tuple[str, str, int]  # network, profile, epochs asked
+Key = tuple[str, str, int, int]  # network, profile, epochs asked, seed
 
 
 def write_ledger(folders: Sequence[Path], path: Path) -> Path:
@@ -56,13 +57,13 @@ def ledger_page(trainings: Iterable[dict]) -> str:
     found: dict[Key, dict[str, dict]] = {}
     for training in trainings:
         asked = training["parameters"]
-        key = (asked["name"], asked["profile"], asked["epochs"])
+        key = (asked["name"], asked["profile"], asked["epochs"], asked["seed"])
         found.setdefault(key, {})[asked["split"]] = training
         for name, row in training.get("baselines", {}).items():
-            found.setdefault((name, "", 0), {})[asked["split"]] = {
-                "networks": {name: row}
-            }
+            baseline = found.setdefault((name, "", 0, 0), {})
+            baseline[asked["split"]] = {"networks": {name: row}}
     keys = sorted(found, key=_place)
+    seeds = Counter(key[:3] for key in keys)
     lines = [
         TITLE,
         "",
@@ -75,7 +76,7 @@ def ledger_page(trainings: Iterable[dict]) -> str:
         chosen = [k for k in keys if _row(_any(found[k]))["predicts"] == predicts]
         if chosen:
             cells, head = (_study, STUDY) if predicts == "rgb" else (_course, COURSE)
-            rows = [cells(key, found[key]) for key in chosen]
+            rows = [cells(key, found[key], seeds[key[:3]] > 1) for key in chosen]
             lines += [f"## {title}", "", *table(head, rows), ""]
     everything = [(k, t) for k in keys if k[2] for t in found[k].values()]
     return "\n".join([*lines, *_origins(everything), ""])
@@ -91,7 +92,7 @@ STUDY = [
 ]  # fmt: skip
 
 
-def _course(key: Key, splits: dict[str, dict]) -> list[str]:
+def _course(key: Key, splits: dict[str, dict], several_seeds: bool) -> list[str]:
     row = _row(_any(splits))
     figures = {split: _row(training)["test_mse"] for split, training in splits.items()}
     shown = [estimate(figures[s]) if s in figures else "" for s in ("random", "groups")]
@@ -100,22 +101,23 @@ def _course(key: Key, splits: dict[str, dict]) -> list[str]:
         compared = [f"{row['published']['mse']:.3e}", ""]
     if "random" in figures:
         compared = against(figures["random"], row["published"])
-    return [*_start(key, row), *shown, *compared]
+    return [*_start(key, row, several_seeds), *shown, *compared]
 
 
-def _study(key: Key, splits: dict[str, dict]) -> list[str]:
+def _study(key: Key, splits: dict[str, dict], several_seeds: bool) -> list[str]:
     row = _row(_any(splits))
     figures = [f"{row['test_mse']['mean']:.5f}", share(row["accuracy"])]
     compared = accuracy_against(row["accuracy"], row["published"])
-    return [*_start(key, row), *figures, *compared]
+    return [*_start(key, row, several_seeds), *figures, *compared]
 
 
-def _start(key: Key, row: dict) -> list[str]:
-    name, _, epochs = key
+def _start(key: Key, row: dict, several_seeds: bool) -> list[str]:
+    name, _, epochs, seed = key
     if not epochs:  # no network
         return [name, *size_cells(row), "", ""]
     protocol = get_experiment(name).recipe.num_epochs
     epochs = f"{row['epochs']} / {protocol}" if protocol else str(row["epochs"])
+    name = f"{name}, seed {seed}" if several_seeds else name
     return [name, *size_cells(row), epochs, duration(row["seconds"])]
 
 
@@ -124,7 +126,7 @@ def _origins(trainings: list[tuple[Key, dict]]) -> list[str]:
     data = {(t["data"]["source"], t["data"]["split"]): t["data"] for _, t in trainings}
     machines: dict[str, str] = {}
     rows = []
-    for (name, profile, epochs), training in trainings:
+    for (name, profile, epochs, _), training in trainings:
         where = _machine(training["environment"])
         mark = machines.setdefault(where, chr(ord("A") + len(machines)))
         asked, source = training["parameters"], training["data"]["source"]
@@ -153,10 +155,10 @@ def _machine(found: dict) -> str:
 
 def _place(key: Key) -> tuple:
     """First what is no network, then the order of EXPERIMENTS; longer trainings last."""
-    name, profile, epochs = key
+    name, profile, epochs, seed = key
     names = list(EXPERIMENTS)
     place = names.index(name) if name in names else len(names)
-    return (place if epochs else -1, name if epochs else "", profile, epochs)
+    return (place if epochs else -1, name if epochs else "", profile, epochs, seed)
 
 
 def _any(splits: dict[str, dict]) -> dict:

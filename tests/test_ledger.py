@@ -65,6 +65,15 @@ def test_another_number_of_epochs_is_another_row():
     assert len(lines_with(page, "| seed000/sigmoid |")) == 2
 
 
+def test_another_seed_is_another_row_that_names_it():
+    other = training()
+    other["parameters"]["seed"] = 7
+    page = ledger_page([training(), other])
+    assert len(lines_with(page, "| seed000/sigmoid, seed 4 |")) == 1
+    assert len(lines_with(page, "| seed000/sigmoid, seed 7 |")) == 1
+    assert len(lines_with(ledger_page([other]), "| seed000/sigmoid |")) == 1
+
+
 def test_the_study_shows_its_accuracy_and_the_difference():
     accuracy = {"mean": 0.75, "low": 0.74, "high": 0.76}
     published = {"mse": 0.0105, "network": "report 003, 65 epochs", "accuracy": 0.712}
