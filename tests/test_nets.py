@@ -97,24 +97,26 @@ def test_the_unet_gives_two_planes_of_the_input_s_size(levels, size):
 
 def test_the_unet_has_one_skip_fewer_than_levels_each_from_its_own_level():
     net = UNet(base=4, levels=4, most=16)
-    assert [block[0].in_channels for block in net.down] == [4, 4, 8, 16]
-    assert [block[0].out_channels for block in net.down] == [4, 8, 16, 16]
-    assert len(net.up) == 3
-    assert [block[0].in_channels for block in net.up] == [16 + 16, 16 + 8, 8 + 4]
-    assert [block[0].out_channels for block in net.up] == [16, 8, 4]
+    assert [block[0].in_channels for block in net.trunk.down] == [4, 4, 8, 16]
+    assert [block[0].out_channels for block in net.trunk.down] == [4, 8, 16, 16]
+    assert len(net.trunk.up) == 3
+    assert [block[0].in_channels for block in net.trunk.up] == [16 + 16, 16 + 8, 8 + 4]
+    assert [block[0].out_channels for block in net.trunk.up] == [16, 8, 4]
 
 
-def test_the_unet_works_at_half_size_and_enlarges_bilinearly():
-    net = UNet(base=2, levels=2).eval()
+@pytest.mark.parametrize("fold", [2, 4])
+def test_the_unet_works_on_folded_planes_and_enlarges_bilinearly(fold):
+    net = UNet(base=2, levels=2, fold=fold).eval()
     nn.init.normal_(net.last.weight)
     inner = []
     net.last.register_forward_hook(lambda *x: inner.append(x[-1]))
     with torch.no_grad():
         out = net(luminance(1, 16))
-    assert inner[0].shape == (1, 2, 8, 8)
-    expected = F.interpolate(inner[0], scale_factor=2, mode="bilinear")
+    assert inner[0].shape == (1, 2, 16 // fold, 16 // fold)
+    expected = F.interpolate(inner[0], scale_factor=fold, mode="bilinear")
     assert torch.equal(out, expected)
     assert out.std() > 0
+    assert 2**net.num_down == 2 * fold
 
 
 # Parameters -----------------------------------------------------------------------

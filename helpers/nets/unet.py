@@ -1,4 +1,4 @@
-"""A half-size U-Net: an encoder and decoder with skips that predicts ab at half size."""
+"""A U-Net on folded planes: an encoder and decoder with skips that predicts small ab."""
 
 import torch
 from torch import nn
@@ -8,42 +8,36 @@ from helpers.lab import AbScale
 from helpers.nets.base import ChrominanceNet, activation, start_in_the_middle
 
 
-class UNet(ChrominanceNet):
-    """A U-Net on half-size planes; the eye and our metric need no finer chrominance.
+class UNetTrunk(nn.Module):
+    """All of a U-Net but its last layer, at a half or a quarter of the input's size.
 
     base      feature maps of the first level; doubled at each further one, up to `most`
-    levels    resolutions: with 4 and 128 pixels, 64 -> 32 -> 16 -> 8 and back
-    head      as for the colorizer
+    levels    resolutions: with fold 2 and 128 pixels 4 are 64 -> 32 -> 16 -> 8 and back
+    fold      by how much the input is folded: PixelUnshuffle keeps every pixel, as
+              fold x fold channels
 
-    forward: L*/100 (B, 1, H, W), H and W multiples of 2^levels -> (B, 2, H, W). The input
-    is folded to half size (PixelUnshuffle keeps every pixel, as 4 channels); the two
-    output planes are enlarged bilinearly.
+    forward: (B, 1, H, W), H and W multiples of fold * 2^(levels - 1), to feature maps
+    (B, base, H/fold, W/fold).
     Source: Ronneberger, Fischer and Brox, MICCAI 2015, with BatchNorm.
     """
 
-    def __init__(
-        self, base: int = 16, levels: int = 4, most: int = 256, head: str = "linear"
-    ):
+    def __init__(self, base: int, levels: int, most: int, fold: int):
         super().__init__()
-        self.scale = AbScale(head)
-        self.num_down = levels  # input sizes are multiples of 2 ** num_down
         maps = [min(base * 2**level, most) for level in range(levels)]
-        self.fold = nn.PixelUnshuffle(2)  # (B, 1, 128, 128) -> (B, 4, 64, 64)
+        self.fold = nn.PixelUnshuffle(
+            fold
+        )  # with 2: (B, 1, 128, 128) -> (B, 4, 64, 64)
         self.down = nn.ModuleList(
             _two_convolutions(before, after)
-            for before, after in zip([4, *maps], maps, strict=False)
+            for before, after in zip([fold**2, *maps], maps, strict=False)
         )
         self.up = nn.ModuleList(
             _two_convolutions(maps[level + 1] + maps[level], maps[level])
             for level in reversed(range(levels - 1))
         )
-        self.last = nn.Conv2d(maps[0], 2, 1)
-        nn.init.zeros_(self.last.weight)  # starts at the mean colour
-        start_in_the_middle(self.last, head)
-        self.activation = activation(head)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""
+        """L*/100 (B, 1, H, W) in 0..1 to feature maps (B, base, H/fold, W/fold)."""
         x, skips = self.fold(L), []
         for level, block in enumerate(self.down):
             if level:
@@ -53,8 +47,40 @@ class UNet(ChrominanceNet):
         for block in self.up:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(torch.cat([x, skips.pop()], dim=1))
-        half = self.activation(self.last(x))  # (B, 2, H/2, W/2)
-        return F.interpolate(half, scale_factor=2, mode="bilinear")
+        return x
+
+
+class UNet(ChrominanceNet):
+    """A U-Net that predicts ab at a half or a quarter of the size, enlarged bilinearly.
+
+    The eye and our metric need no finer chrominance. `base`, `levels`, `most` and `fold`
+    as `UNetTrunk` has them; `head` as for the colorizer.
+
+    forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> (B, 2, H, W).
+    """
+
+    def __init__(
+        self,
+        base: int = 16,
+        levels: int = 4,
+        most: int = 256,
+        head: str = "linear",
+        fold: int = 2,
+    ):
+        super().__init__()
+        self.scale = AbScale(head)
+        self.num_down = levels - 1 + fold.bit_length() - 1
+        self.trunk = UNetTrunk(base, levels, most, fold)
+        self.last = nn.Conv2d(base, 2, 1)
+        nn.init.zeros_(self.last.weight)  # starts at the mean colour
+        start_in_the_middle(self.last, head)
+        self.activation = activation(head)
+        self.fold = fold
+
+    def forward(self, L: torch.Tensor) -> torch.Tensor:
+        """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""
+        small = self.activation(self.last(self.trunk(L)))  # (B, 2, H/fold, W/fold)
+        return F.interpolate(small, scale_factor=self.fold, mode="bilinear")
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
