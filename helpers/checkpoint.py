@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from helpers import nets
-from helpers.files import InputError, sha256, write_atomic
+from helpers.files import PROJECT, InputError, sha256, write_atomic
 
+WEIGHTS = PROJECT / "weights"  # the trained networks that come with the course
 MAGIC = b"deepcolor checkpoint 1\n"
 
 
@@ -30,6 +31,27 @@ def save_weights(path: Path, net: torch.nn.Module, network: str, options: dict) 
         "sha256": _digest(tensors),
     }
     write_atomic(path, save(tensors, metadata))
+
+
+def find_weights(given: str) -> Path:
+    """Where weights lie: a bare name is one of the course's own, anything else a path.
+
+    "colorizer" is weights/colorizer.safetensors; "runs/best.safetensors" is that file.
+    Raises InputError, with the names that there are, for a name that is not among them.
+    """
+    path = Path(given)
+    if path.suffix or path.name != given:
+        return path
+    own = WEIGHTS / f"{given}.safetensors"
+    if not own.is_file():
+        names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+        there = (
+            f"use {' or '.join(names)}" if names else "none is here yet"
+        )
+        raise InputError(
+            f"weights/{own.name}: no such file; {there}, or give a .safetensors file"
+        )
+    return own
 
 
 def load_weights(path: Path) -> tuple[torch.nn.Module, dict]:

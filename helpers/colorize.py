@@ -27,11 +27,14 @@ Name = TypeVar("Name")
 Read = Callable[[], np.ndarray]
 
 
-def colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
+def colorize(
+    net: Colorizer, image_bgr: np.ndarray, strength: float = 1.0
+) -> np.ndarray:
     """Colour one photograph.
 
     image_bgr  (H, W, 3) uint8, any size and aspect, grey or colour; its own colour is
                not looked at
+    strength   what the predicted ab is multiplied by: 0 grey, 1 as predicted, up to 2
     returns    (H, W, 3) uint8 BGR: the predicted ab, enlarged to H x W, joined in float
                with the original L*
 
@@ -39,7 +42,7 @@ def colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
     itself about 15 bytes a pixel are needed: L* and ab in float32, and the result.
     """
     with evaluation_mode(net):
-        return _colorize(net, image_bgr)
+        return _colorize(net, image_bgr, strength)
 
 
 def colorize_all(
@@ -94,7 +97,9 @@ def predict_mean_chrominance(
     return float(a), float(b)
 
 
-def _colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
+def _colorize(
+    net: Colorizer, image_bgr: np.ndarray, strength: float = 1.0
+) -> np.ndarray:
     """`colorize` with a network that is in evaluation mode already."""
     height, width = image_bgr.shape[:2]
     strips = _strips(height, width)
@@ -102,6 +107,7 @@ def _colorize(net: Colorizer, image_bgr: np.ndarray) -> np.ndarray:
     for rows in strips:
         L[rows] = bgr_to_lab(image_bgr[rows])[:, :, 0]
     small_ab = _predict(net, _shrink(L, 2**net.num_down))[0].permute(1, 2, 0).numpy()
+    small_ab = small_ab * np.float32(strength)
     ab = cv2.resize(small_ab, (width, height), interpolation=cv2.INTER_LINEAR)
     result_bgr = np.empty((height, width, 3), np.uint8)
     for rows in strips:

@@ -100,6 +100,22 @@ def test_saving_leaves_one_file_and_replaces_it(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
 
 
+def test_a_bare_name_is_one_of_the_courses_own_and_the_rest_a_path(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    with pytest.raises(InputError) as caught:
+        module.find_weights("colorizer")
+    assert str(caught.value).startswith("weights/colorizer.safetensors: no such file")
+    for name in ("colorizer", "regressor"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    assert module.find_weights("regressor") == tmp_path / "regressor.safetensors"
+    with pytest.raises(InputError, match="use colorizer or regressor, or give a"):
+        module.find_weights("colourizer")
+    for given in ("runs/best", "best.safetensors", "./colorizer", "/a/colorizer"):
+        assert module.find_weights(given) == Path(given)
+
+
 def test_missing_weights_are_an_input_error(tmp_path):
     assert_refused(tmp_path / "absent.safetensors", "no such weights file")
     assert_refused(tmp_path, "no such weights file")

@@ -149,6 +149,15 @@ def test_the_network_sees_l_in_natural_units():
     assert painter.seen[0].max().item() == pytest.approx(53.585, abs=0.02)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])
+def test_the_strength_multiplies_the_chrominance(strength):
+    image = photograph(60, 90)
+    lab = bgr_to_lab(colorize(Painter(constant(10, -8)), image, strength))
+    assert np.abs(lab[..., 1] - 10 * strength).max() < 1.5
+    assert np.abs(lab[..., 2] + 8 * strength).max() < 1.5
+    assert np.abs(lab[..., 0] - luminance(image)).max() < 0.6
+
+
 def test_a_photograph_of_128_pixels_is_predicted_as_in_training():
     image, net = photograph(128, 128), small_net().eval()
     lab = torch.from_numpy(bgr_to_lab(image)).permute(2, 0, 1)[None]
