@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from helpers.files import InputError
+from helpers.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Recipe:
     num_epochs    passes over the training part
     batch_size    images in a minibatch
     lr            learning rate; the peak where the schedule is onecycle
-    optimizer     "adamw", "adam" or "sgd"
+    optimizer     "adamw", "adam", "sgd" or "muon"
     schedule      "onecycle" (warm up, then down to zero) or "constant"
     weight_decay  as the optimizer defines it
     momentum      of sgd
@@ -71,8 +72,8 @@ def make_optimizer(
 ):
     """The recipe's optimizer and its schedule, which is stepped after each minibatch.
 
-    `fused` computes the optimizer's step in one kernel. Raises InputError for an unknown
-    optimizer or schedule.
+    `fused` computes the optimizer's step in one kernel (not Muon's). Raises InputError for
+    an unknown optimizer or schedule.
     """
     parameters = net.parameters()
     options = {"weight_decay": recipe.weight_decay, "fused": fused or None}
@@ -83,13 +84,18 @@ def make_optimizer(
     elif recipe.optimizer in ("adam", "adamw"):
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
         optimizer = kind(parameters, recipe.lr, **options)
+    elif recipe.optimizer == "muon":
+        optimizer = Muon(net, recipe.lr, recipe.weight_decay)
     else:
-        raise InputError(f"optimizer {recipe.optimizer!r}: use adamw, adam or sgd")
+        raise InputError(
+            f"optimizer {recipe.optimizer!r}: use adamw, adam, sgd or muon"
+        )
     if recipe.schedule == "onecycle":
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            recipe.lr,
+            [group["lr"] for group in optimizer.param_groups],
             total_steps=max(recipe.num_epochs * steps_per_epoch, 2),
+            cycle_momentum=recipe.optimizer != "muon",
         )
     elif recipe.schedule == "constant":
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
