@@ -463,3 +463,24 @@ def _name_unreadable(errors: list[str], total: int) -> None:
             f"{len(errors)} of {total} photographs cannot be read, the others are done; "
             f"replace or remove: {'; '.join(errors)}"
         )
+
+
+@main.command()
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="A colorizer to choose on the page; repeatable. By default all in weights/.",
+)
+@click.option(
+    "--port",
+    default=7860,
+    type=click.IntRange(1, 65535),
+    show_default=True,
+    help="The next free one is taken when it is not free.",
+)
+def demo(weights, port):
+    """Open a page for the browser: drop a photograph, see it coloured, download it."""
+    from helpers.demo import serve
+
+    serve(weights, port, log=click.echo)
