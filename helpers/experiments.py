@@ -29,6 +29,11 @@ def _colorizer(length: str, published=SIGMOID, recipe=SMALL, **options) -> Exper
     return Experiment("colorizer", options, length, recipe, published)
 
 
+def _classifier(lam: float) -> Experiment:
+    options = {"base": Sized("unet_base"), "fold": 4, "lam": lam}
+    return Experiment("classifier", options, "best", UNET)
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     # notebook 04
     "regressor/relu": _regressor(head="relu"),
@@ -54,6 +59,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     "unet/fresh": Experiment(
         "unet", {"base": Sized("unet_base")}, "best", UNET, MAPS, fresh=True
     ),
+    # notebook 08: a regressor and classifiers with one trunk, at a quarter of the size
+    "unet/quarter": Experiment(
+        "unet", {"base": Sized("unet_base"), "fold": 4}, "best", UNET, MAPS
+    ),
+    "classifier/plain": _classifier(lam=1.0),
+    "classifier/rebalanced": _classifier(lam=0.5),
     **REPORTS,
 }
 

@@ -8,6 +8,7 @@ from helpers.nets.base import (
     evaluation_mode,
     size_table,
 )
+from helpers.nets.classifier import Classifier
 from helpers.nets.colorizer import Colorizer
 from helpers.nets.earlier import (
     GuidedColorizer,
@@ -24,6 +25,7 @@ NETWORKS = {
     "regressor": Regressor,
     "colorizer": Colorizer,
     "unet": UNet,
+    "classifier": Classifier,
     "pooled_regressor": PooledRegressor,
     "pooled_colorizer": PooledColorizer,
     "guided_colorizer": GuidedColorizer,
@@ -49,6 +51,7 @@ def build(name: str, **options) -> ChrominanceNet | RgbNet:
 __all__ = [
     "NETWORKS",
     "ChrominanceNet",
+    "Classifier",
     "Colorizer",
     "FlatUNet",
     "GlobalLocal",
