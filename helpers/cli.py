@@ -1,5 +1,6 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate` and so on."""
 
+import glob
 import os
 import sys
 import time
@@ -68,8 +69,16 @@ epochs_option = click.option(
 weights_option = click.option(
     "--weights",
     default="",
-    metavar="FILE",
-    help="A .safetensors file; by default that of the run folder.",
+    metavar="NAME|FILE",
+    help="One of the networks in weights/, or a .safetensors file.",
+)
+trained_option = click.option(
+    "--run-dir", default="", metavar="DIR", help="Use the network of this run."
+)
+trained_profile_option = click.option(
+    "--profile",
+    type=click.Choice(["quick", "standard", "full"]),
+    help="Use the network of the run of this profile, outputs/<profile>.",
 )
 
 COLORIZER_WEIGHTS = (
@@ -336,14 +345,19 @@ def predict(weights, images, output, save_estimations, force, device):
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IMAGES...")
 @weights_option
-@profile_option
-@run_dir_option
+@trained_profile_option
+@trained_option
 def chrominance(inputs, weights, profile, run_dir):
-    """Predict the mean a* and mean b* of photographs from their luminance."""
+    """Predict the mean a* and mean b* of photographs from their luminance.
+
+    IMAGES are files, folders, zips or patterns ('scans/*.jpg'). The network is that of
+    weights/regressor.safetensors.
+    """
     from helpers.colorize import predict_mean_chrominance
+    from helpers.images import decode_image
 
     net = _network(weights, profile, run_dir, REGRESSOR_WEIGHTS, "regressor")
-    photographs, unreadable = _photographs(inputs), []
+    photographs, unreadable = _photographs(inputs, decode_image), []
     click.echo(f"{'file':<40}{'mean a*':>10}{'mean b*':>10}")
     for name, _, read in photographs:
         try:
@@ -361,21 +375,60 @@ def chrominance(inputs, weights, profile, run_dir):
     "-o", "--output", required=True, metavar="DIR", help="Folder for the pictures."
 )
 @click.option("--force", is_flag=True, help="Replace pictures that are already there.")
+@click.option(
+    "--strength",
+    default=1.0,
+    type=click.FloatRange(0, 2),
+    show_default=True,
+    help="0 grey, 1 as predicted, 2 twice the chrominance.",
+)
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Also write grayscale and coloured side by side, as NAME.compare.png.",
+)
+@click.option(
+    "--box",
+    "boxes",
+    multiple=True,
+    metavar="X,Y,W,H",
+    help="A small face in one large photograph, coloured by itself; repeatable.",
+)
 @weights_option
-@profile_option
-@run_dir_option
-def colorize(inputs, output, force, weights, profile, run_dir):
-    """Colour photographs (files, folders or zips) of any size, as PNG."""
-    from helpers.colorize import colorize_all
-    from helpers.images import write_image
+@trained_profile_option
+@trained_option
+def colorize(
+    inputs, output, force, strength, compare, boxes, weights, profile, run_dir
+):
+    """Colour photographs of any size, as PNG.
+
+    INPUTs are files, folders, zips or patterns ('scans/*.jpg'); of many pages or an
+    animation the first picture is taken. 16 bits and alpha are kept. The network is that
+    of weights/colorizer.safetensors.
+    """
+    import numpy as np
+
+    from helpers.colorize import colorize_all, grayscale
+    from helpers.images import decode_picture, write_image
     from helpers.progress import progress
 
+    boxes = [_box(given) for given in boxes]
     net = _network(weights, profile, run_dir, COLORIZER_WEIGHTS, "colorizer")
-    photographs = _photographs(inputs)
-    paths = _new_paths(photographs, Path(output), force)
+    photographs = _photographs(inputs, decode_picture)
+    if boxes and len(photographs) > 1:
+        raise InputError(
+            f"--box: is for one photograph, not {len(photographs)}; colour it alone"
+        )
+    paths = _new_paths(photographs, Path(output), force, compare)
     reads, unreadable = [read for _, _, read in photographs], []
     start = time.perf_counter()
     with progress(None, "colouring", total=len(paths)) as bar:
+
+        def write(path: Path, image_bgr, result_bgr):
+            write_image(path, result_bgr)
+            if compare:
+                both = np.hstack([grayscale(image_bgr), result_bgr])
+                write_image(_comparison(path), both)
 
         def report(path: Path, error: InputError | None):
             bar.update()
@@ -384,7 +437,8 @@ def colorize(inputs, output, force, weights, profile, run_dir):
             elif bar.disable:
                 click.echo(click.format_filename(path))
 
-        colorize_all(net, zip(paths, reads, strict=True), write_image, report)
+        jobs = zip(paths, reads, strict=True)
+        colorize_all(net, jobs, write, report, strength=strength, boxes=boxes)
     seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
     click.echo(
         f"coloured {done} of {len(paths)} photographs in {seconds:.1f} s "
@@ -394,18 +448,32 @@ def colorize(inputs, output, force, weights, profile, run_dir):
     _name_unreadable(unreadable, len(paths))
 
 
+def _box(given: str) -> tuple[int, int, int, int]:
+    """The numbers of --box X,Y,W,H."""
+    try:
+        left, top, width, height = map(int, given.split(","))
+    except ValueError:
+        raise InputError(
+            f"--box {given}: write X,Y,W,H, four whole numbers of pixels"
+        ) from None
+    return left, top, width, height
+
+
 def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
-    """The network to use: the file given, or the run folder's first of `names`."""
-    from helpers.checkpoint import load_weights
+    """The network to use: that of --weights, of a run that is named, or our own."""
+    from helpers.checkpoint import find_weights, load_weights
     from helpers.results import default_run_dir
 
-    folder = default_run_dir(profile, run_dir)
-    found = [folder / name for name in names if (folder / name).exists()]
-    if not weights and not found:
-        raise InputError(
-            f"{folder}: no trained {kind} here; run `deepcolor run` first or give --weights"
-        )
-    path = Path(weights) if weights else found[0]
+    path = find_weights(weights) if weights else None
+    if not weights and (profile or run_dir):
+        folder = default_run_dir(profile, run_dir)
+        path = next((folder / x for x in names if (folder / x).exists()), None)
+        if path is None:
+            raise InputError(
+                f"{folder}: no trained {kind} here; "
+                "run `deepcolor run` first or give --weights"
+            )
+    path = path or find_weights(kind)
     net, metadata = load_weights(path)
     if net.predicts != {"regressor": "mean", "colorizer": "map"}[kind]:
         raise InputError(
@@ -414,46 +482,67 @@ def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
     return net
 
 
-def _photographs(inputs: tuple[str, ...]) -> list[tuple[str, Path, Callable]]:
-    """(name in the output, where it lies, read) of each photograph; none is read yet."""
-    from helpers.images import open_source, read_image
+def _photographs(
+    inputs: tuple[str, ...], decode: Callable
+) -> list[tuple[str, Path, Callable]]:
+    """(name in the output, where it lies, read) of each photograph; none is read yet.
+
+    `decode` makes an image of the bytes of a file.
+    """
+    from helpers.images import PatternSource, open_source
 
     found = []
-    for given in map(Path, inputs):
-        if given.is_file() and given.suffix.lower() != ".zip":
-            found.append((given.name, given, partial(read_image, given)))
+    for given in inputs:
+        path = Path(given)
+        if path.is_file() and path.suffix.lower() != ".zip":
+            read = partial(_decoded, path, path.read_bytes, decode)
+            found.append((path.name, path, read))
             continue
-        source = open_source(given)
+        is_pattern = glob.has_magic(given) and not path.exists()
+        source = PatternSource(given) if is_pattern else open_source(path)
         for name in source.names:
-            found.append((name, source.path / name, partial(_read, source, name)))
+            place = source.path / name
+            read = partial(_decoded, place, partial(source.read, name), decode)
+            found.append((name, place, read))
     return found
 
 
-def _read(source, name: str):
-    """image_bgr of one photograph of a folder or zip; raises InputError that names it."""
-    from helpers.images import UnreadableImage, decode_image
+def _decoded(place: Path, read: Callable, decode: Callable):
+    """The image of one file or archive member; raises InputError that names it."""
+    from helpers.images import UnreadableImage
 
     try:
-        return decode_image(source.read(name))
+        return decode(read())
+    except OSError as error:
+        raise InputError(f"{place}: cannot read ({error.strerror})") from error
     except UnreadableImage as error:
-        raise InputError(f"{source.path / name}: {error}") from error
+        raise InputError(f"{place}: {error}") from error
 
 
-def _new_paths(photographs: list[tuple], folder: Path, force: bool) -> list[Path]:
+def _comparison(path: Path) -> Path:
+    """Where grayscale and coloured go side by side: beside the coloured photograph."""
+    return path.with_suffix(".compare.png")
+
+
+def _new_paths(
+    photographs: list[tuple], folder: Path, force: bool, compare: bool
+) -> list[Path]:
     """Where each coloured photograph goes; refuses before any work what is in the way."""
     taken, paths = {}, []
     for name, place, _ in photographs:
-        path = folder / f"{Path(name).with_suffix('').as_posix()}.png"
-        key = str(path).casefold() if IGNORES_CASE else str(path)
-        if key in taken:
-            raise InputError(
-                f"{taken[key]} and {place}: both would become {path}; "
-                "rename one or colour it into another folder"
-            )
-        if os.path.lexists(path) and not force:
-            raise InputError(f"{path}: already there; use --force or another folder")
-        taken[key] = place
-        paths.append(path)
+        paths.append(folder / f"{Path(name).with_suffix('').as_posix()}.png")
+        for path in (paths[-1], _comparison(paths[-1]))[: 2 if compare else 1]:
+            key = str(path).casefold() if IGNORES_CASE else str(path)
+            if key in taken:
+                raise InputError(
+                    f"{taken[key]} and {place}: both would become {path}; "
+                    "rename one or colour it into another folder"
+                )
+            if os.path.lexists(path) and not force:
+                raise InputError(
+                    f"{path}: already there; use --force or another folder"
+                )
+            taken[key] = place
     return paths
 
 

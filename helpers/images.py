@@ -1,11 +1,15 @@
 """One image file or archive member in; checked, upright uint8 BGR out, or a reason."""
 
+import glob
+import io
 import os
 import zipfile
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from helpers.files import InputError, write_atomic
 
@@ -13,6 +17,9 @@ IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),
 }
+JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+EXIF_ORIENTATION = 0x0112
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 MAX_ARCHIVE_MEMBERS = 100_000
@@ -30,17 +37,68 @@ def decode_image(data: bytes) -> np.ndarray:
     and keeps the top 8 of 16 bits.
     Raises UnreadableImage with the reason.
     """
+    return _decode(data, cv2.IMREAD_COLOR)
+
+
+def decode_picture(data: bytes) -> np.ndarray:
+    """Decode the bytes of an image file with its alpha and with all of 16 bits.
+
+    Returns image_bgr (H, W, 3), or with alpha (H, W, 4), uint8, or uint16 where a PNG or
+    TIFF has 16 bits; upright. Other formats come with 8 bits, whatever they hold, and
+    of pages or an animation the first picture.
+    Raises UnreadableImage with the reason.
+    """
+    if not data.startswith((PNG_START, *TIFF_STARTS)):
+        image_bgr = decode_image(data)
+    else:
+        image_bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image_bgr.dtype not in (np.uint8, np.uint16):  # a TIFF of floats
+            image_bgr = decode_image(data)
+    if data.startswith(JPEG_START):  # it has no alpha
+        return image_bgr
+    stored = _decode(data, cv2.IMREAD_UNCHANGED)
+    if stored.dtype != image_bgr.dtype or stored.ndim != 3 or stored.shape[2] != 4:
+        return image_bgr
+    alpha = stored[:, :, 3]
+    if data.startswith(PNG_START) or data[8:12] == b"WEBP":
+        alpha = _turned(alpha, _orientation(data))  # the others' alpha is upright
+    is_fitting = alpha.shape == image_bgr.shape[:2]  # not with a damaged orientation
+    return np.dstack([image_bgr, alpha]) if is_fitting else image_bgr
+
+
+def _decode(data: bytes, flags: int) -> np.ndarray:
+    """What OpenCV makes of the bytes; raises UnreadableImage with the reason."""
     if not data:
         raise UnreadableImage("empty file")
     if len(data) > MAX_FILE_BYTES:
         raise UnreadableImage(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
     try:
-        image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise UnreadableImage(f"OpenCV refuses it ({error.err})") from error
-    if image_bgr is None:
+    if image is None:
         raise UnreadableImage("not an image that OpenCV can decode, or damaged")
-    return image_bgr
+    return image
+
+
+def _orientation(data: bytes) -> int:
+    """The EXIF orientation of an image file, 1 to 8; 1, upright, where it has none."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # a damaged tag can raise nearly anything
+        return 1
+
+
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """An array (H, W) turned upright from its EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        values = values.T
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -57,7 +115,10 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def write_image(path: Path, image_bgr: np.ndarray) -> None:
-    """Write image_bgr (H, W, 3) uint8 in the format of the file's suffix, atomically."""
+    """Write image_bgr in the format of the file's suffix, atomically.
+
+    (H, W, 3) uint8; a PNG keeps alpha (H, W, 4) and uint16 as well.
+    """
     try:
         done, data = cv2.imencode(Path(path).suffix or ".png", image_bgr)
     except cv2.error:
@@ -124,6 +185,30 @@ class FolderSource:
         """A text file beside the images, or None when there is none."""
         file = self.path / name
         return decode_text(file, file.read_bytes()) if file.is_file() else None
+
+
+class PatternSource(FolderSource):
+    """The image files that a pattern such as scans/*.jpg or scans/**/*.png names.
+
+    `path` is the folder before the first part with a wildcard; `names` are sorted POSIX
+    paths relative to it. Hidden files and folders are passed over. Raises InputError
+    when no image is there.
+    """
+
+    def __init__(self, pattern: str):
+        parts = Path(pattern).expanduser().parts
+        plain = list(takewhile(lambda part: not glob.has_magic(part), parts))
+        self.path = Path(*plain)
+        rest = Path(*parts[len(plain) :])
+        found = glob.glob(str(rest), root_dir=self.path, recursive=True)
+        files = [Path(file) for file in found if (self.path / file).is_file()]
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        self.others, self.refused = len(files) - len(images), []
+        self.names = sorted({file.as_posix() for file in images})
+        if not self.names:
+            raise InputError(
+                f"{pattern}: fits no image; check the folder and the pattern"
+            )
 
 
 class ZipSource:

@@ -6,6 +6,7 @@ same in torch, for minibatches that are augmented on a device.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -109,6 +110,34 @@ def lab_to_bgr(image_lab: np.ndarray) -> np.ndarray:
     """
     image_bgr = cv2.cvtColor(image_lab.astype(np.float32), cv2.COLOR_Lab2BGR)
     return np.rint(np.clip(image_bgr, 0, 1) * 255).astype(np.uint8)
+
+
+def bgr16_to_lab(image_bgr: np.ndarray) -> np.ndarray:
+    """image_bgr (H, W, 3) uint16 to image_lab (H, W, 3) float32.
+
+    OpenCV's own way from sRGB knows 513 greys only, in which a fine gradient shows steps.
+    Here its curve is a table of all 65536 values, and OpenCV converts linear light.
+    """
+    return cv2.cvtColor(_linear_light()[image_bgr], cv2.COLOR_LBGR2Lab)
+
+
+def lab_to_bgr16(image_lab: np.ndarray) -> np.ndarray:
+    """image_lab (H, W, 3) float32 in natural units to image_bgr (H, W, 3) uint16.
+
+    Colours outside sRGB are clipped to it.
+    """
+    linear = np.clip(cv2.cvtColor(image_lab, cv2.COLOR_Lab2LBGR), 0, 1)
+    curved = 1.055 * linear ** np.float32(1 / 2.4) - 0.055
+    image_bgr = np.where(linear <= 0.0031308, linear * 12.92, curved)
+    return np.rint(image_bgr * 65535).astype(np.uint16)
+
+
+@cache
+def _linear_light() -> np.ndarray:
+    """The linear light of each 16-bit value of sRGB, (65536,) float32 in 0..1."""
+    value = np.arange(65536) / 65535
+    curved = ((value + 0.055) / 1.055) ** 2.4
+    return np.where(value <= 0.04045, value / 12.92, curved).astype(np.float32)
 
 
 def to_lab_images(images: torch.Tensor, chunk: int = 256) -> LabImages:

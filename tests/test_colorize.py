@@ -18,11 +18,12 @@ from helpers.colorize import (
     STRIP_PIXELS,
     colorize,
     colorize_all,
+    grayscale,
     predict_mean_chrominance,
 )
 from helpers.files import InputError, free_cores
 from helpers.images import decode_image, open_source
-from helpers.lab import bgr_to_lab, lab_to_bgr
+from helpers.lab import bgr_to_lab
 
 SHAPES = [(1, 1), (7, 300), (300, 200), (128, 128), (40, 1), (129, 257), (5, 3)]
 
@@ -230,22 +231,106 @@ def test_black_and_white_stay_black_and_white_under_neutral_colour():
     assert colorize(Painter(constant(0, 0)), image + 255).min() >= 254
 
 
+# Alpha and 16 bits ----------------------------------------------------------------
+
+
+def test_alpha_stays_and_does_not_change_the_colours():
+    image, rng = photograph(50, 70), np.random.default_rng(1)
+    alpha = rng.integers(0, 256, (50, 70), dtype=np.uint8)
+    result = colorize(small_net(), np.dstack([image, alpha]))
+    assert np.array_equal(result[..., 3], alpha)
+    assert np.array_equal(result[..., :3], colorize(small_net(), image))
+
+
+def test_sixteen_bits_give_the_same_picture_in_sixteen_bits():
+    image = photograph(50, 70)
+    result = colorize(small_net(), image.astype(np.uint16) * 257)
+    assert result.dtype == np.uint16
+    assert np.abs(result / 257 - colorize(small_net(), image)).max() < 2
+
+
+def test_a_gradient_of_sixteen_bits_stays_smooth():
+    ramp = np.linspace(20_000, 24_000, 4001).astype(np.uint16)  # 16 steps of 8 bits
+    image = np.dstack([np.tile(ramp, (4, 1))] * 3)
+    grey = colorize(Painter(constant(0, 0)), image)
+    assert np.abs(grey.astype(int) - image).max() <= 3
+    red = colorize(Painter(constant(20, 15)), image)[0].astype(int)
+    assert (np.ptp(red, axis=1) > 5000).all()  # it is coloured
+    steps = np.diff(red, axis=0)
+    assert steps.min() >= -1 and steps.max() <= 4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grayscale_is_the_luminance_alone(dtype):
+    image = photograph(60, 40).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    grey = grayscale(image)
+    assert grey.shape == image.shape and grey.dtype == dtype
+    assert np.ptp(grey.astype(int), axis=2).max() <= np.iinfo(dtype).max / 255
+    expected = colorize(Painter(constant(0, 0)), image)
+    assert np.array_equal(grey, expected)
+    with_alpha = grayscale(np.dstack([image, image[..., 0]]))
+    assert np.array_equal(with_alpha[..., 3], image[..., 0])
+
+
+# Boxes ----------------------------------------------------------------------------
+
+
+def test_a_box_is_predicted_by_itself_and_the_rest_as_ever():
+    image, box = photograph(400, 600), (100, 50, 96, 80)
+    painter = Painter(lambda L: constant(L.shape[3] / 10, 0)(L))  # a* tells the width
+    a = bgr_to_lab(colorize(painter, image, boxes=[box]))[..., 1]
+    assert [tuple(L.shape[2:]) for L in painter.seen] == [(128, 192), (128, 160)]
+    assert np.abs(a[62:118, 112:184] - 16).max() < 0.8  # an eighth of 80 fades
+    outside = np.ones(a.shape, bool)
+    outside[50:130, 100:196] = False
+    assert np.abs(a[outside] - 19.2).max() < 0.8
+    across = np.diff(a[80:100, 95:115].mean(axis=0))
+    assert across.min() > -0.8  # no step, though from 19.2 to 16
+
+
+def test_a_box_sees_its_own_pixels():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    painter = Painter(constant(0, 0))
+    colorize(painter, image, boxes=[(20, 150, 128, 128)])
+    expected = luminance(image[150:278, 20:148])
+    assert np.abs(painter.seen[1][0, 0].numpy() - expected).max() < 1e-3
+
+
+def test_a_box_of_the_whole_picture_changes_nothing():
+    image, net = photograph(90, 60), small_net()
+    expected = colorize(net, image)
+    assert np.array_equal(colorize(net, image, boxes=[(0, 0, 60, 90)]), expected)
+
+
+def test_of_two_boxes_the_later_lies_above():
+    image, colours = photograph(200, 200), iter([(0, 0), (20, 0), (-20, 0)])
+    painter = Painter(lambda L: constant(*next(colours))(L))
+    a = bgr_to_lab(
+        colorize(painter, image, boxes=[(0, 0, 200, 100), (0, 50, 200, 100)])
+    )[..., 1]
+    assert np.abs(a[:45] - 20).max() < 1.5
+    assert np.abs(a[65:135] + 20).max() < 1.5
+    assert np.abs(a[155:]).max() < 1.5
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-1, 0, 9, 9),
+        (0, -1, 9, 9),
+        (0, 0, 31, 9),
+        (25, 0, 6, 9),
+        (0, 0, 0, 9),
+        (2, 20, 5, 1),
+    ],
+)
+def test_a_box_that_leaves_the_picture_is_an_input_error(box):
+    with pytest.raises(InputError, match="is not inside the picture of 30 x 20 pixels"):
+        colorize(small_net(), photograph(20, 30), boxes=[box])
+
+
 # Strips ---------------------------------------------------------------------------
-
-
-def colorize_at_once(net: nn.Module, image_bgr: np.ndarray) -> np.ndarray:
-    """What `colorize` computes, of the whole picture at once."""
-    height, width = image_bgr.shape[:2]
-    L = bgr_to_lab(image_bgr)[..., 0]
-    step, scale = 2**net.num_down, 128 / min(height, width)
-    scale = min(scale, (64 * 128**2 / (height * width)) ** 0.5)
-    small = [max(step, round(n * scale / step) * step) for n in (width, height)]
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small_L = torch.from_numpy(cv2.resize(L, small, interpolation=how))[None, None]
-    with torch.no_grad():
-        ab = net.predict(small_L)[0].permute(1, 2, 0).numpy()
-    ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_LINEAR)
-    return lab_to_bgr(np.dstack([L, ab]))
 
 
 @pytest.mark.parametrize(
@@ -255,11 +340,13 @@ def colorize_at_once(net: nn.Module, image_bgr: np.ndarray) -> np.ndarray:
         (3, 2 * STRIP_PIXELS),
     ],
 )
-def test_in_strips_every_pixel_is_equal_to_all_at_once(shape):
+def test_in_strips_every_pixel_is_equal_to_all_at_once(shape, monkeypatch):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    net = small_net().eval()
-    assert np.array_equal(colorize(net, image), colorize_at_once(net, image))
+    net, boxes = small_net().eval(), [(0, 0, shape[1], (shape[0] + 1) // 2)]
+    in_strips = colorize(net, image, boxes=boxes)
+    monkeypatch.setattr(module, "STRIP_PIXELS", 10**9)
+    assert np.array_equal(in_strips, colorize(net, image, boxes=boxes))
 
 
 def test_a_large_photograph_needs_few_bytes_a_pixel():
@@ -271,7 +358,7 @@ def test_a_large_photograph_needs_few_bytes_a_pixel():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak / (3000 * 2000) < 20  # L* 4, ab 8, the result 3, and a strip
+    assert peak / (3000 * 2000) < 12  # L* 4, the result 3, and a strip
 
 
 # Many photographs -----------------------------------------------------------------
@@ -300,10 +387,11 @@ class Album:
             raise self.images[index]
         return self.images[index]
 
-    def write(self, index, image_bgr):
+    def write(self, index, image_bgr, result_bgr):
+        assert image_bgr is self.images[index]
         with self.lock:
             self.in_memory -= 1
-            self.written[index] = image_bgr
+            self.written[index] = result_bgr
 
     def report(self, index, error):
         self.reported.append((index, error))
@@ -344,8 +432,8 @@ def test_the_order_is_kept_when_the_first_is_the_last_to_be_read():
         assert index or others_are_done.wait(60)
         return read(index)
 
-    def write_and_tell(index, image_bgr):
-        write(index, image_bgr)
+    def write_and_tell(index, *images):
+        write(index, *images)
         if len(album.written) == 7:
             others_are_done.set()
 
@@ -364,9 +452,9 @@ def test_reading_and_writing_of_different_photographs_overlap():
             second_is_read.set()
         return read(index)
 
-    def write_after_the_second_is_read(index, image_bgr):
+    def write_after_the_second_is_read(index, *images):
         assert second_is_read.wait(60)
-        write(index, image_bgr)
+        write(index, *images)
 
     album.read, album.write = read_and_tell, write_after_the_second_is_read
     album.colorize(small_net(), workers=2)
@@ -413,8 +501,8 @@ def test_an_error_of_writing_ends_the_work_and_surfaces(error):
     threads = torch.get_num_threads()
     write = album.write
 
-    def full(index, image_bgr):
-        write(index, image_bgr)
+    def full(index, *images):
+        write(index, *images)
         if index == 20:
             raise error
 

@@ -1,0 +1,55 @@
+"""A network's small map of chrominance at a photograph's size, edges taken from L*."""
+
+import cv2
+import numpy as np
+
+NOISE = 30.0  # variance of L*, squared units, below which it tells nothing about ab
+
+
+class DetailedMap:
+    """A small map of ab as it is on a large photograph, a few rows at a time.
+
+    ab  (h, w, 2) float32, natural units
+    L   (H, W) float32, the photograph's L* in 0..100
+
+    The map is enlarged by cubic interpolation. To that comes the detail that the map is too
+    small for: what L* has beyond its own copy at h x w, times the slope of ab against
+    L* among the 3 x 3 nearest pixels of the map. So colours end where the luminance
+    has its edge. With H x W equal to h x w it is the map itself.
+    Source: the local lines are those of He, Sun and Tang, Guided Image Filtering, TPAMI
+    2013, equations 5 and 6. Unlike there the map itself is not smoothed.
+    """
+
+    def __init__(self, ab: np.ndarray, L: np.ndarray):
+        self.L = L
+        size = [
+            min(large, small) for large, small in zip(L.shape, ab.shape, strict=False)
+        ]
+        ab, small_L = (
+            cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in (ab, L)
+        )
+        planes = np.dstack([ab, _slope(ab, small_L), small_L])  # (h, w, 5)
+        size = (planes.shape[1], len(L))
+        self.tall = cv2.resize(planes, size, interpolation=cv2.INTER_CUBIC)  # (H, w, 5)
+
+    def rows(self, rows: slice) -> np.ndarray:
+        """The chrominance of these rows of the photograph, (rows, W, 2) float32."""
+        L, tall = self.L[rows], self.tall[rows]
+        planes = cv2.resize(tall, L.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        ab, slope, smooth_L = np.split(planes, [2, 4], axis=2)
+        return ab + slope * (L[..., None] - smooth_L)
+
+
+def _slope(ab: np.ndarray, L: np.ndarray) -> np.ndarray:
+    """How ab (h, w, 2) changes with L* (h, w) around each pixel, (h, w, 2)."""
+    L = L[..., None]
+    mean_L, mean_ab = _mean(L), _mean(ab)
+    variance = _mean(L * L) - mean_L**2
+    return (_mean(ab * L) - mean_ab * mean_L) / (variance + NOISE)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """The mean of the 3 x 3 pixels around each, (h, w, C)."""
+    return cv2.blur(values, (3, 3)).reshape(
+        values.shape
+    )  # OpenCV drops a single channel
