@@ -127,15 +127,31 @@ def augment_batch(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     return cropped * scale.view(-1, 1, 1, 1)
 
 
+def undarkened(draws: torch.Tensor) -> torch.Tensor:
+    """The draws (N, 6) with no picture darkened."""
+    draws = draws.clone()
+    draws[:, 4] = 1.0
+    return draws
+
+
+def only_mirrored(draws: torch.Tensor) -> torch.Tensor:
+    """The draws (N, 6) with no picture cropped or darkened."""
+    draws = undarkened(draws)
+    draws[:, 1] = 1.0
+    return draws
+
+
 @dataclass(frozen=True)
 class FreshImages:
     """Training images that are augmented anew each time a minibatch is taken.
 
-    images  (N, 3, H, W) uint8 BGR: a twelfth of the fixed set's memory, and never the same
-            picture twice
+    images   (N, 3, H, W) uint8 BGR: a twelfth of the fixed set's memory, and never the
+             same picture twice
+    darkens  whether B, G and R are scaled
     """
 
     images: torch.Tensor
+    darkens: bool = True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,12 +164,13 @@ class FreshImages:
 
     def to(self, device: str) -> "FreshImages":
         """The same images on another device."""
-        return FreshImages(self.images.to(device))
+        return FreshImages(self.images.to(device), self.darkens)
 
     def minibatch(self, index: torch.Tensor, draws: torch.Tensor) -> LabImages:
         """The images at `index`, augmented by their rows of `draws` (N, 6)."""
-        return bgr_batch_to_lab(augment_batch(self.images[index], draws[index]))
+        mine = draws[index] if self.darkens else undarkened(draws[index])
+        return bgr_batch_to_lab(augment_batch(self.images[index], mine))
 
     def data_hash(self) -> str:
-        """SHA-256 of all pixels: equal hash, equal data."""
-        return sha256(self.images.cpu().numpy().tobytes())
+        """SHA-256 of all pixels, and of how they are augmented: equal hash, equal data."""
+        return sha256(self.images.cpu().numpy().tobytes(), bytes([self.darkens]))

@@ -9,7 +9,7 @@ import torch
 from helpers import nets
 from helpers.augment import FreshImages, augment_copies
 from helpers.baselines import BASELINES, MeanChrominance
-from helpers.checkpoint import save_weights
+from helpers.checkpoint import find_weights, load_weights, save_weights
 from helpers.evaluation import Evaluation, evaluate
 from helpers.execution import PLAIN, Execution, set_seed
 from helpers.experiments import DEFAULT_SEED, Experiment, Published, get_experiment
@@ -46,19 +46,12 @@ class CourseData:
 
     def for_fit(self, experiment: Experiment) -> dict:
         """What `fit` is given: train and test."""
-        return {
-            "train": self.fresh if experiment.fresh else self.train,
-            "test": self.test,
-        }
+        fresh = FreshImages(self.faces.images[self.split.train], experiment.darkens)
+        return {"train": fresh if experiment.fresh else self.train, "test": self.test}
 
     def evaluate(self, net) -> Evaluation:
         """Test a network on the test part."""
         return evaluate(net, self.test)
-
-    @property
-    def fresh(self) -> FreshImages:
-        """The training part, to be augmented anew in each epoch."""
-        return FreshImages(self.faces.images[self.split.train])
 
     def names(self, number: int) -> list[str]:
         """The file name of each of `number` training images, copies included."""
@@ -160,6 +153,8 @@ def train_experiment(
             stop=more.get("stop"),
         )
         net.take(first.net)
+    if experiment.start:
+        recipe = replace(recipe, start=_start_from(experiment.start, net))
     goes_on = checkpoint is not None and checkpoint.exists()
     history = fit(
         net,
@@ -173,6 +168,13 @@ def train_experiment(
         **more,
     )
     return Trained(experiment, options, net, history, data.evaluate(net))
+
+
+def _start_from(name: str, net: nets.ChrominanceNet) -> str:
+    """Give `net` the weights of the course's file of this name; returns their SHA-256."""
+    first, metadata = load_weights(find_weights(name))
+    net.load_state_dict(first.state_dict())
+    return metadata["sha256"]
 
 
 def network_row(

@@ -1,5 +1,7 @@
 """Every network of the course by name, with its recipe and its published figure."""
 
+from dataclasses import replace
+
 from helpers.earlier import REPORTS, stack_by_numbers
 from helpers.profiles import PROFILES, get_profile, known
 from helpers.protocol import Experiment, Published, Sized
@@ -12,6 +14,8 @@ DEFAULT_SEED = 4
 SMALL = Recipe(num_epochs=0, batch_size=25, lr=2e-2)
 WIDE = Recipe(num_epochs=0, batch_size=25, lr=6e-3)
 UNET = Recipe(num_epochs=0, batch_size=25, lr=6e-3, weight_decay=0.05)
+MUON = Recipe(num_epochs=0, batch_size=25, lr=3e-2, optimizer="muon")
+PLAIN_END = replace(MUON, plain_end=0.3)
 MEAN = Recipe(num_epochs=0, batch_size=25, lr=1e-2)
 
 REPORT_000 = "report 000, {}, 1000 epochs"
@@ -31,7 +35,12 @@ def _colorizer(length: str, published=SIGMOID, recipe=SMALL, **options) -> Exper
 
 def _classifier(lam: float) -> Experiment:
     options = {"base": Sized("unet_base"), "fold": 4, "lam": lam}
-    return Experiment("classifier", options, "best", UNET)
+    return Experiment("classifier", options, "explore", UNET)
+
+
+def _best(recipe: Recipe, base: int = 0, **more) -> Experiment:
+    options = {"base": base or Sized("best_base"), "fold": 4, "up": 1, "twice": True}
+    return Experiment("unet", options, "best", recipe, MAPS, fresh=True, **more)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -61,10 +70,18 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     # notebook 08: a regressor and classifiers with one trunk, at a quarter of the size
     "unet/quarter": Experiment(
-        "unet", {"base": Sized("unet_base"), "fold": 4}, "best", UNET, MAPS
+        "unet", {"base": Sized("unet_base"), "fold": 4}, "explore", UNET, MAPS
     ),
     "classifier/plain": _classifier(lam=1.0),
     "classifier/rebalanced": _classifier(lam=0.5),
+    # notebook 11: the best network, one change after the other
+    "best/adamw": _best(UNET),
+    "best/muon": _best(MUON),
+    "best/bright": _best(MUON, darkens=False),
+    "best/scratch": _best(PLAIN_END, darkens=False),
+    # the same from weights that were trained on many other people
+    "best/start": _best(MUON, base=32),
+    "best/warm": _best(PLAIN_END, base=32, darkens=False, start="start"),
     **REPORTS,
 }
 

@@ -19,6 +19,7 @@ class Profile:
     study_images, study_size  training pictures of notebook 09 at most, and pixels a side
     wide_maps  feature maps of the large colorizers, from the first layer down
     unet_base  feature maps of the U-Net's first level
+    best_base  the same of the best network
     strided_maps  feature maps of report 001's architecture 1
     global_size, global_width  pixels a side, and share of the paper's feature maps, in
                report 004's networks
@@ -39,6 +40,7 @@ class Profile:
     study_size: int
     wide_maps: tuple[int, ...]
     unet_base: int
+    best_base: int
     strided_maps: tuple[int, ...]
     global_size: int
     global_width: float
@@ -55,20 +57,21 @@ PROFILES = {
         copies=2, regressor=7, explore=2, batchnorm=2, colorizer=3, extra=1, best=3,
         report_000=1, report_001=2, report_003=3, report_004=2, study_images=200,
         study_size=40,
-        wide_maps=(8, 16, 32, 64), unet_base=8,
+        wide_maps=(8, 16, 32, 64), unet_base=8, best_base=8,
         strided_maps=(4, 8, 16, 32, 32, 64), global_size=64, global_width=0.125,
     ),
     "standard": Profile(
         copies=10, regressor=32, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
         report_000=1, report_001=4, report_003=8, report_004=4, study_images=750,
         study_size=80,
-        wide_maps=(32, 64, 128, 256), unet_base=16,
+        wide_maps=(32, 64, 128, 256), unet_base=16, best_base=32,
         strided_maps=(16, 32, 64, 128, 128, 256), global_size=128, global_width=0.25,
     ),
     "full": Profile(
         copies=10, regressor=100, explore=100, batchnorm=20, colorizer=200, extra=100,
         best=200, report_000=1000, report_001=400, report_003=100, report_004=100,
-        study_images=10_000, study_size=80, wide_maps=(64, 128, 256, 512), unet_base=32,
+        study_images=10_000, study_size=80,
+        wide_maps=(64, 128, 256, 512), unet_base=32, best_base=32,
         strided_maps=(32, 64, 128, 256, 256, 512), global_size=224, global_width=1.0,
     ),
 }  # fmt: skip

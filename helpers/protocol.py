@@ -40,6 +40,7 @@ class Experiment:
     copies            size of the fixed set in copies of the training part; 0: the profile's
     darkens           whether copies are darkened, as the assignment asks
     first             the experiment whose trained network this one takes over, or ""
+    start             name of the weights in `weights/` that training begins with, or ""
     is_study          trained on grey and RGB (`study`), not on the course's L* and a*, b*
     """
 
@@ -52,6 +53,7 @@ class Experiment:
     copies: int = 0
     darkens: bool = True
     first: str = ""
+    start: str = ""
     is_study: bool = False
 
     def options_for(self, profile: Profile) -> dict:

@@ -25,8 +25,11 @@ class Recipe:
     momentum      of sgd
     patience      stop after so many epochs without a better validation figure; 0: never
     delta         another rule to stop, where it is not 0: see `has_settled`
+    plain_end     share of the epochs, the last ones, in which images that are augmented
+                  anew are mirrored at most: what is tested is no crop either
     best          the validation figure that says which epoch's weights are kept: "mse"
                   (lowest) or "accuracy" (highest)
+    start         SHA-256 of the trained weights that it begins with, or "" for random ones
     """
 
     num_epochs: int
@@ -38,7 +41,13 @@ class Recipe:
     momentum: float = 0.9
     patience: int = 0
     delta: float = 0.0
+    plain_end: float = 0.0
     best: str = "mse"
+    start: str = ""
+
+    def ends_plainly(self, epoch: int) -> bool:
+        """Whether this epoch, counted from 1, is one of the plain ones at the end."""
+        return epoch > round((1 - self.plain_end) * self.num_epochs)
 
 
 def minibatches(

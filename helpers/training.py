@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from helpers import processes
-from helpers.augment import FreshImages, random_draws
+from helpers.augment import FreshImages, only_mirrored, random_draws
 from helpers.checkpoint import load_checkpoint, save_checkpoint
 from helpers.evaluation import chrominance
 from helpers.execution import PLAIN, Execution
@@ -247,6 +247,8 @@ def fit(
             batches = minibatches(len(train), recipe.batch_size, seed, epoch)
             batches = [index.to(device) for index in batches]
             draws = random_draws(len(train), seed, epoch).to(device)
+            if recipe.ends_plainly(epoch):
+                draws = only_mirrored(draws)
             if not train_epoch(
                 training, called, train, batches, draws, names, keeper.looks_up
             ):

@@ -366,3 +366,30 @@ def test_fresh_images_are_lab_of_their_augmented_minibatch():
     assert (fresh.truth.float() - plain.ab.float()).abs().max() < 0.55
     assert fresh.data_hash() != module.FreshImages(images + 1).data_hash()
     assert fresh.to("cpu").data_hash() == fresh.data_hash()
+
+
+def test_fresh_images_that_are_not_darkened_are_cropped_and_mirrored_all_the_same():
+    images = torch.from_numpy(noise(40, 3, 12, 12))
+    bright = module.FreshImages(images, darkens=False).to("cpu")
+    draws, index = module.random_draws(40, 0, 1), torch.arange(40)
+    found, usual = (
+        part.minibatch(index, draws).L for part in (bright, module.FreshImages(images))
+    )
+    darkened = draws[:, 4] < 0.5
+    assert torch.equal(found[~darkened], usual[~darkened])
+    assert (found[darkened] - usual[darkened]).amin() > -1e-3
+    assert (found[darkened] - usual[darkened]).amax(dim=(1, 2, 3)).min() > 0.5
+    assert bright.data_hash() != module.FreshImages(images).data_hash()
+
+
+def test_images_that_are_only_mirrored_are_whole_and_bright():
+    images = torch.from_numpy(noise(20, 3, 12, 12))
+    draws = module.random_draws(20, 0, 1)
+    given = draws.clone()
+    found = module.augment_batch(images, module.only_mirrored(draws))
+    assert torch.equal(draws, given), "the draws given are left alone"
+    mirrored = draws[:, 0] < 0.5
+    expected = images.float() / 255
+    expected[mirrored] = expected[mirrored].flip(3)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert 4 < mirrored.sum() < 16

@@ -104,6 +104,25 @@ def test_the_unet_has_one_skip_fewer_than_levels_each_from_its_own_level():
     assert [block[0].out_channels for block in net.trunk.up] == [16, 8, 4]
 
 
+def test_the_unet_may_have_one_convolution_a_level_on_the_way_up():
+    net = UNet(base=4, levels=3, up=1)
+    assert [len(block) for block in net.trunk.down] == [6, 6, 6]
+    assert [len(block) for block in net.trunk.up] == [3, 3]
+    assert net(luminance(2, 16)).shape == (2, 2, 16, 16)
+
+
+def test_the_unet_that_looks_twice_colours_a_mirrored_picture_alike():
+    net = UNet(base=4, levels=2, twice=True).eval()
+    nn.init.normal_(net.last.weight)
+    L = 100 * luminance(2, 16)
+    with torch.no_grad():
+        one, other = net.predict(L), net.predict(L.flip(3)).flip(3)
+        net.twice = False
+        once = net.predict(L)
+    assert torch.allclose(one, other, atol=1e-5)
+    assert (one - once).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("fold", [2, 4])
 def test_the_unet_works_on_folded_planes_and_enlarges_bilinearly(fold):
     net = UNet(base=2, levels=2, fold=fold).eval()

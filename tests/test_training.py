@@ -8,6 +8,7 @@ import torch
 from engine import (
     assert_same_weights,
     differ,
+    fresh_photographs,
     photographs,
     recipe,
     small_net,
@@ -17,7 +18,7 @@ from engine import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import nets
+from helpers import nets, training
 from helpers.baselines import MeanColor
 from helpers.checkpoint import load_checkpoint, previous
 from helpers.evaluation import evaluate
@@ -641,3 +642,20 @@ def test_set_seed_makes_torch_repeat_itself():
     set_seed(4)
     assert torch.equal(torch.rand(5), one)
     assert not torch.equal(torch.rand(5), one)
+
+
+def test_the_last_epochs_are_plain_where_the_recipe_says_so(monkeypatch):
+    seen = []
+    plain = training.only_mirrored
+    monkeypatch.setattr(
+        training, "only_mirrored", lambda draws: seen.append(1) or plain(draws)
+    )
+    ends = []
+    fit(
+        small_net(),
+        fresh_photographs(),
+        recipe=recipe(num_epochs=5, plain_end=0.4),
+        after_epoch=lambda row, net: ends.append(len(seen)),
+    )
+    assert ends == [0, 0, 0, 1, 2]
+    assert not recipe(num_epochs=5).ends_plainly(5)

@@ -15,24 +15,25 @@ class UNetTrunk(nn.Module):
     levels    resolutions: with fold 2 and 128 pixels 4 are 64 -> 32 -> 16 -> 8 and back
     fold      by how much the input is folded: PixelUnshuffle keeps every pixel, as
               fold x fold channels
+    up        convolutions of each level on the way up, 1 or 2
 
     forward: (B, 1, H, W), H and W multiples of fold * 2^(levels - 1), to feature maps
     (B, base, H/fold, W/fold).
     Source: Ronneberger, Fischer and Brox, MICCAI 2015, with BatchNorm.
     """
 
-    def __init__(self, base: int, levels: int, most: int, fold: int):
+    def __init__(self, base: int, levels: int, most: int, fold: int, up: int = 2):
         super().__init__()
         maps = [min(base * 2**level, most) for level in range(levels)]
         self.fold = nn.PixelUnshuffle(
             fold
         )  # with 2: (B, 1, 128, 128) -> (B, 4, 64, 64)
         self.down = nn.ModuleList(
-            _two_convolutions(before, after)
+            _convolutions(before, after)
             for before, after in zip([fold**2, *maps], maps, strict=False)
         )
         self.up = nn.ModuleList(
-            _two_convolutions(maps[level + 1] + maps[level], maps[level])
+            _convolutions(maps[level + 1] + maps[level], maps[level], up)
             for level in reversed(range(levels - 1))
         )
 
@@ -53,8 +54,9 @@ class UNetTrunk(nn.Module):
 class UNet(ChrominanceNet):
     """A U-Net that predicts ab at a half or a quarter of the size, enlarged bilinearly.
 
-    The eye and our metric need no finer chrominance. `base`, `levels`, `most` and `fold`
-    as `UNetTrunk` has them; `head` as for the colorizer.
+    The eye and our metric need no finer chrominance. `base`, `levels`, `most`, `fold`
+    and `up` as `UNetTrunk` has them; `head` as for the colorizer.
+    twice     predict the mirrored picture as well, and take the mean of both
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> (B, 2, H, W).
     """
@@ -66,11 +68,14 @@ class UNet(ChrominanceNet):
         most: int = 256,
         head: str = "linear",
         fold: int = 2,
+        up: int = 2,
+        twice: bool = False,
     ):
         super().__init__()
+        self.twice = twice
         self.scale = AbScale(head)
         self.num_down = levels - 1 + fold.bit_length() - 1
-        self.trunk = UNetTrunk(base, levels, most, fold)
+        self.trunk = UNetTrunk(base, levels, most, fold, up)
         self.last = nn.Conv2d(base, 2, 1)
         nn.init.zeros_(self.last.weight)  # starts at the mean colour
         start_in_the_middle(self.last, head)
@@ -82,13 +87,16 @@ class UNet(ChrominanceNet):
         small = self.activation(self.last(self.trunk(L)))  # (B, 2, H/fold, W/fold)
         return F.interpolate(small, scale_factor=self.fold, mode="bilinear")
 
+    def predict(self, L: torch.Tensor) -> torch.Tensor:
+        """Natural L* (B, 1, H, W) in 0..100 to natural ab (B, 2, H, W), float32."""
+        ab = super().predict(L)
+        return (ab + super().predict(L.flip(3)).flip(3)) / 2 if self.twice else ab
 
-def _two_convolutions(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-        nn.Conv2d(after, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-    )
+
+def _convolutions(before: int, after: int, number: int = 2) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(number):
+        layers.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
+        layers += [nn.BatchNorm2d(after), nn.ReLU()]
+        before = after
+    return nn.Sequential(*layers)
