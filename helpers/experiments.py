@@ -74,7 +74,16 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "classifier/plain": _classifier(lam=1.0),
     "classifier/rebalanced": _classifier(lam=0.5),
-    # notebook 11: the best network, one change after the other
+    # notebook 11: the plain recipe; then the best network, one change after the other
+    "best/plain": Experiment(
+        "unet",
+        {"base": Sized("unet_base")},
+        "best",
+        UNET,
+        MAPS,
+        fresh=True,
+        darkens=False,
+    ),
     "best/adamw": _best(UNET),
     "best/muon": _best(MUON),
     "best/bright": _best(MUON, darkens=False),

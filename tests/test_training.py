@@ -603,7 +603,7 @@ def test_the_optimizers_are_torch_s_with_the_recipe_s_numbers():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "lion"}, "optimizer 'lion': use adamw, adam or sgd"),
+        ({"optimizer": "lion"}, "optimizer 'lion': use adamw, adam, sgd or muon"),
         ({"schedule": "cosine"}, "schedule 'cosine': use onecycle or constant"),
     ],
 )
