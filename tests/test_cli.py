@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from helpers import nets
+from helpers import checkpoint, nets
 from helpers.checkpoint import save_weights
 from helpers.cli import main
 from helpers.files import read_json
@@ -403,6 +403,177 @@ def test_a_picture_that_cannot_be_written_is_one_line(
     assert "s01_01.png: cannot write" in one_error_line(
         deepcolor(*command, exit_code=2)
     )
+
+
+@pytest.fixture
+def own_weights(tmp_path, monkeypatch, unet_weights):
+    """A weights/ of our own: colorizer, pale and regressor."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(checkpoint, "WEIGHTS", folder)
+    shutil.copy(unet_weights, folder / "colorizer.safetensors")
+    torch.manual_seed(1)
+    other = nets.UNet(base=2, levels=2, head="tanh")
+    torch.nn.init.normal_(other.last.weight)
+    options = {"base": 2, "levels": 2, "head": "tanh"}
+    save_weights(folder / "other.safetensors", other, "unet", options)
+    save_weights(folder / "regressor.safetensors", nets.Regressor(), "regressor", {})
+    return folder
+
+
+def test_without_a_word_the_own_weights_are_taken(photographs, own_weights, tmp_path):
+    one = photographs / "s01_01.jpg"
+    for name, given in {
+        "a": [],
+        "b": ["--weights", "colorizer"],
+        "c": ["--weights", own_weights / "colorizer.safetensors"],
+        "d": ["--weights", "other"],
+    }.items():
+        deepcolor("colorize", one, "-o", tmp_path / name, *given)
+    a, b, c, d = ((tmp_path / x / "s01_01.png").read_bytes() for x in "abcd")
+    assert a == b == c != d
+    tables = {
+        deepcolor("chrominance", one, *given)
+        for given in ([], ["--weights", "regressor"])
+    }
+    assert len(tables) == 1 and "s01_01.jpg" in tables.pop()
+
+
+def test_missing_own_weights_are_one_line(photographs, own_weights, tmp_path):
+    command = ["colorize", photographs, "-o", tmp_path / "out"]
+    line = one_error_line(deepcolor(*command, "--weights", "best", exit_code=2))
+    assert "weights/best.safetensors: no such file; use colorizer or other or" in line
+    for file in own_weights.iterdir():
+        file.unlink()
+    for given in (command, ["chrominance", photographs]):
+        line = one_error_line(deepcolor(*given, exit_code=2))
+        assert "no such file; none is here yet, or give a .safetensors file" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given", ["--run-dir", "--profile"])
+def test_a_run_that_is_named_gives_its_own_network(
+    given, photographs, own_weights, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DEEPCOLOR_RUN_DIR", str(tmp_path / "run"))
+    value = tmp_path / "run" if given == "--run-dir" else "standard"
+    command = ["colorize", photographs / "s01_01.jpg", given, value]
+    output = deepcolor(*command, "-o", tmp_path / "out", exit_code=2)
+    assert "no trained colorizer here; run `deepcolor run`" in one_error_line(output)
+    best = tmp_path / "run/07_gpu_training/chosen.safetensors"
+    best.parent.mkdir(parents=True)
+    shutil.copy(own_weights / "other.safetensors", best)
+    deepcolor(*command, "-o", tmp_path / "out")
+    deepcolor(*command[:2], "-o", tmp_path / "other", "--weights", "other")
+    first, second = (tmp_path / x / "s01_01.png" for x in ("out", "other"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.usefixtures("own_weights")
+def test_a_pattern_names_photographs_and_keeps_their_folders(photographs, tmp_path):
+    for name in ("scans/a.jpg", "scans/old/b.jpg", "scans/old/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photographs / "s01_01.jpg", tmp_path / name)
+    for pattern, expected in {
+        "*.jpg": ["a.png"],
+        "**/*.jpg": ["a.png", "old/b.png"],
+        "o?d/*": ["old/b.png"],
+    }.items():
+        output = tmp_path / f"out{len(expected)}{pattern[0]}".replace("*", "s")
+        deepcolor("colorize", tmp_path / "scans" / pattern, "-o", output)
+        assert names_below(output) == expected
+    command = ["colorize", tmp_path / "scans/*.bmp", "-o", tmp_path / "none"]
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "scans/*.bmp: fits no image; check" in line
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.usefixtures("own_weights")
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(photographs, tmp_path):
+    shutil.copy(photographs / "s01_01.jpg", tmp_path / "me [1].jpg")
+    deepcolor("colorize", tmp_path / "me [1].jpg", "-o", tmp_path / "out")
+    assert names_below(tmp_path / "out") == ["me [1].png"]
+
+
+@pytest.mark.usefixtures("own_weights")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_and_sixteen_bits_come_out_as_they_went_in(dtype, tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, np.iinfo(dtype).max, (20, 30, 4)).astype(dtype)
+    cv2.imwrite(str(tmp_path / "x.png"), image)
+    deepcolor("colorize", tmp_path / "x.png", "-o", tmp_path / "out", "--compare")
+    for name, columns in (("x.png", 30), ("x.compare.png", 60)):
+        found = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
+        assert found.dtype == dtype and found.shape == (20, columns, 4)
+        assert np.array_equal(found[:, -30:, 3], image[..., 3])
+
+
+@pytest.mark.usefixtures("own_weights")
+def test_compare_puts_grayscale_and_coloured_side_by_side(photographs, tmp_path):
+    command = ["colorize", photographs / "s01_01.jpg", "-o", tmp_path]
+    command += ["--weights", "other", "--strength", "2", "--compare"]
+    deepcolor(*command)
+    both = cv2.imread(str(tmp_path / "s01_01.compare.png")).astype(int)
+    assert both.shape == (128, 256, 3)
+    assert np.ptp(both[:, :128], axis=2).max() <= 1
+    assert np.ptp(both[:, 128:], axis=2).max() > 10
+    assert np.array_equal(both[:, 128:], cv2.imread(str(tmp_path / "s01_01.png")))
+    (tmp_path / "s01_01.png").unlink()  # the comparison alone is in the way, too
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "s01_01.compare.png: already there; use --force" in line
+    deepcolor(*command, "--force")
+
+
+@pytest.mark.usefixtures("own_weights")
+def test_a_photograph_named_like_a_comparison_is_refused_before_any_work(
+    photographs, tmp_path
+):
+    for name in ("x.jpg", "x.compare.jpg"):
+        shutil.copy(photographs / "s01_01.jpg", tmp_path / name)
+    command = ["colorize", tmp_path, "-o", tmp_path / "out"]
+    line = one_error_line(deepcolor(*command, "--compare", exit_code=2))
+    assert "both would become" in line
+    assert not (tmp_path / "out").exists()
+    deepcolor(*command)
+    assert names_below(tmp_path / "out") == ["x.compare.png", "x.png"]
+
+
+@pytest.mark.usefixtures("own_weights")
+def test_strength_0_is_grey_and_beyond_2_is_wrong_usage(photographs, tmp_path):
+    command = ["colorize", photographs / "s01_01.jpg", "-o", tmp_path]
+    command += ["--weights", "other", "--force", "--strength"]
+    spread = []
+    for strength in ("0", "1", "2"):
+        deepcolor(*command, strength)
+        picture = cv2.imread(str(tmp_path / "s01_01.png")).astype(int)
+        spread.append(np.ptp(picture, axis=2).mean())
+    assert spread[0] <= 1 and spread[0] < spread[1] < spread[2]
+    assert "is not in the range 0<=x<=2" in deepcolor(*command, "2.5", exit_code=2)
+
+
+@pytest.mark.usefixtures("own_weights")
+def test_a_box_is_coloured_by_itself_and_checked(photographs, tmp_path):
+    one = photographs / "s01_01.jpg"
+    command = ["colorize", one, "--weights", "other"]
+    deepcolor(*command, "-o", tmp_path / "a")
+    boxes = ["--box", "10,20,30,30", "--box", "70,20,30,40"]
+    deepcolor(*command, "-o", tmp_path / "b", *boxes)
+    a, b = (cv2.imread(str(tmp_path / x / "s01_01.png")).astype(int) for x in "ab")
+    differ = np.abs(a - b).max(axis=2) > 0
+    assert differ[20:50, 10:40].any() and differ[20:60, 70:100].any()
+    differ[20:50, 10:40] = differ[20:60, 70:100] = False
+    assert not differ.any()
+    command += ["-o", tmp_path / "c", "--box"]
+    for box, words in {
+        "100,100,29,5": "box 100,100,29,5: is not inside the picture of 128 x 128 pixels",
+        "1,2,3": "--box 1,2,3: write X,Y,W,H",
+        "1,2,3,x": "--box 1,2,3,x: write X,Y,W,H",
+    }.items():
+        assert words in one_error_line(deepcolor(*command, box, exit_code=2))
+    command[1] = photographs
+    line = one_error_line(deepcolor(*command, "0,0,9,9", exit_code=2))
+    assert "--box: is for one photograph, not 60; colour it alone" in line
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_bar_takes_the_place_of_the_lines(

@@ -19,6 +19,7 @@ from helpers.images import (
     UnreadableImage,
     ZipSource,
     decode_image,
+    decode_picture,
     open_source,
     read_image,
     to_square,
@@ -188,6 +189,99 @@ def test_every_exif_orientation_of_a_jpeg_comes_out_upright(orientation):
     exif[ORIENTATION] = orientation
     data = saved(Image.fromarray(stored), "JPEG", quality=95, subsampling=0, exif=exif)
     assert_scene(decode_image(data), 4)
+
+
+# With alpha and 16 bits -----------------------------------------------------------
+
+
+def with_alpha() -> np.ndarray:
+    """The scene with an alpha that differs in every corner."""
+    alpha = np.linspace(1, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
+    return np.dstack([scene(), alpha])
+
+
+def pillow_alpha(image_bgra: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image_bgra[..., [2, 1, 0, 3]]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})]
+)
+def test_alpha_comes_out_upright_with_its_colours(orientation, kind, options):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = turned(with_alpha(), orientation)
+    data = saved(pillow_alpha(stored), kind, exif=exif.tobytes(), **options)
+    assert np.array_equal(decode_picture(data), with_alpha())
+
+
+def test_grey_and_palette_files_keep_their_alpha():
+    grey = saved(pillow_alpha(with_alpha()).convert("LA"), "PNG")
+    assert np.array_equal(decode_picture(grey)[..., 3], with_alpha()[..., 3])
+    colours = pillow().quantize(4, dither=Image.Dither.NONE)
+    palette = saved(colours, "PNG", transparency=colours.getpixel((0, 0)))
+    alpha = decode_picture(palette)[..., 3]
+    assert (alpha[:12] == 0).all() and (alpha[12:] == 255).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_kept(suffix, channels):
+    deep = np.random.default_rng(0).integers(0, 65536, (9, 7, channels), np.uint16)
+    found = decode_picture(cv2.imencode(suffix, deep)[1].tobytes())
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, np.broadcast_to(deep, (9, 7, 3)))
+
+
+def test_sixteen_bits_with_alpha_are_kept():
+    deep = np.random.default_rng(0).integers(0, 65536, (9, 7, 4), np.uint16)
+    found = decode_picture(cv2.imencode(".png", deep)[1].tobytes())
+    assert np.array_equal(found, deep)
+
+
+def test_more_than_eight_bits_of_another_format_come_as_eight():
+    data = b"P5 2 2 1023\n" + np.full(4, 512, ">u2").tobytes()  # of 10 bits
+    found = decode_picture(data)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, decode_image(data))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "1", "P"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_without_alpha_and_sixteen_bits_it_is_the_picture_of_the_course(mode, kind):
+    try:
+        data = saved(pillow(mode), kind)
+    except OSError:
+        pytest.skip(f"a {kind} is never {mode}")
+    found = decode_picture(data)
+    assert np.array_equal(found[..., :3], decode_image(data))
+    assert (found[..., 3:] == 255).all()  # OpenCV gives a TIFF of CMYK an opaque alpha
+
+
+def test_of_many_pages_the_first_is_taken():
+    pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert (decode_picture(data) == (0, 0, 255)).all()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\xff\xd8", b"x"]
+)
+def test_what_is_no_picture_is_refused_with_a_reason(data):
+    with pytest.raises(UnreadableImage):
+        decode_picture(data)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_orientation_loses_no_picture():
+    data = saved(
+        pillow_alpha(with_alpha()), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"
+    )
+    assert np.array_equal(decode_picture(data)[..., :3], scene())
+
+
+# Damaged --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", [b"hello", b"<!DOCTYPE html><p>404</p>", b"\0" * 999])
