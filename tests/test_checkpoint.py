@@ -92,6 +92,23 @@ def test_every_network_comes_back_with_its_options_and_predicts_the_same(
         assert torch.equal(net.eval().predict(L), loaded.predict(L))
 
 
+def test_half_weights_are_half_the_file_and_predict_nearly_the_same(tmp_path):
+    options = {"base": 16, "levels": 3}
+    net = trained("unet", options).eval()
+    torch.nn.init.normal_(net.last.weight)
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    save_weights(whole, net, "unet", options)
+    save_weights(half, net, "unet", options, half=True)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    loaded, _ = load_weights(half)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    L = torch.rand(2, 1, 32, 32) * 100
+    with torch.no_grad():
+        expected, found = net.predict(L), loaded.predict(L)
+    assert not torch.equal(found, expected)
+    assert (found - expected).abs().max() < 0.01 * expected.std()
+
+
 def test_saving_leaves_one_file_and_replaces_it(tmp_path):
     path = saved(tmp_path)
     assert load_weights(path)[1]["network"] == "regressor"
