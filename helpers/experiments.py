@@ -16,6 +16,7 @@ WIDE = Recipe(num_epochs=0, batch_size=25, lr=6e-3)
 UNET = Recipe(num_epochs=0, batch_size=25, lr=6e-3, weight_decay=0.05)
 MUON = Recipe(num_epochs=0, batch_size=25, lr=3e-2, optimizer="muon")
 PLAIN_END = replace(MUON, plain_end=0.3)
+SHORT = replace(PLAIN_END, num_epochs=20)
 MEAN = Recipe(num_epochs=0, batch_size=25, lr=1e-2)
 
 REPORT_000 = "report 000, {}, 1000 epochs"
@@ -38,9 +39,10 @@ def _classifier(lam: float) -> Experiment:
     return Experiment("classifier", options, "explore", UNET)
 
 
-def _best(recipe: Recipe, base: int = 0, **more) -> Experiment:
+def _best(recipe: Recipe, base: int = 0, network: str = "unet", **more) -> Experiment:
     options = {"base": base or Sized("best_base"), "fold": 4, "up": 1, "twice": True}
-    return Experiment("unet", options, "best", recipe, MAPS, fresh=True, **more)
+    published = REGRESSOR if network == "unet_mean" else MAPS
+    return Experiment(network, options, "best", recipe, published, fresh=True, **more)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -88,9 +90,11 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/muon": _best(MUON),
     "best/bright": _best(MUON, darkens=False),
     "best/scratch": _best(PLAIN_END, darkens=False),
-    # the same from weights that were trained on many other people
+    "best/mean": _best(PLAIN_END, darkens=False, network="unet_mean"),
+    # the same from weights that were trained on many other people; longer, it learns ours
+    # by heart
     "best/start": _best(MUON, base=32),
-    "best/warm": _best(PLAIN_END, base=32, darkens=False, start="start"),
+    "best/warm": _best(SHORT, base=32, darkens=False, start="start"),
     **REPORTS,
 }
 

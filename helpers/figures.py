@@ -16,6 +16,7 @@ from helpers.metrics import Estimate
 
 DPI = 80  # small pictures keep the notebooks under 1 MB
 PREDICTED, TRUTH = "tab:orange", "tab:blue"
+RAREST = 1e-6  # share of pixels that a histogram shows as none
 
 
 def show_images(
@@ -172,15 +173,21 @@ def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
 
 
 def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
-    """How often each (a*, b*) occurs, one panel for each named ab (N, 2, H, W)."""
+    """How often each (a*, b*) occurs, one panel for each named ab (N, 2, H, W).
+
+    Axes and colour scale are common to all panels; the scale is logarithmic.
+    """
     fig, axes = plt.subplots(1, len(ab), figsize=(3.2 * len(ab), 3), dpi=DPI,
                              layout="constrained", sharey=True)  # fmt: skip
     edges = np.linspace(-limit, limit, 61)
-    for ax, (name, values) in zip(np.atleast_1d(axes), ab.items(), strict=True):
+    shares = []
+    for values in ab.values():
         a, b = values.float().transpose(0, 1).flatten(1).numpy()
         counts, _, _ = np.histogram2d(a, b, bins=[edges, edges])
-        share = np.log10(np.maximum(counts.T / len(a), 1e-6))
-        drawn = ax.imshow(share, origin="lower", extent=[-limit, limit] * 2)
+        shares.append(np.log10(np.maximum(counts.T / len(a), RAREST)))
+    span = {"vmin": np.log10(RAREST), "vmax": np.max(shares)}
+    for ax, name, share in zip(np.atleast_1d(axes), ab, shares, strict=True):
+        drawn = ax.imshow(share, origin="lower", extent=[-limit, limit] * 2, **span)
         ax.set(title=name, xlabel="a*  (green to red)")
         ax.axhline(0, color="white", linewidth=0.4)
         ax.axvline(0, color="white", linewidth=0.4)
