@@ -192,9 +192,11 @@ def network_row(
     `predicts` is "map", "mean" or, in the study, "rgb"; `gflop` of one picture.
     """
     accuracy = getattr(evaluation, "accuracy", None)
+    mean_mse = getattr(evaluation, "mean_mse", None)
     return {
         "predicts": predicts,
         "test_mse": vars(evaluation.mse),
+        "mean_mse": vars(mean_mse) if mean_mse else None,
         "accuracy": vars(accuracy) if accuracy else None,
         "test_images": len(evaluation.per_image),
         "parameters": parameters,

@@ -18,11 +18,13 @@ class Evaluation:
     mse        mean error on scale S with its 95 % interval
     per_image  (N,) the error of each image
     ab_hat     (N, 2) or (N, 2, H, W) float32, natural units
+    mean_mse   of a map: the error of its mean colours, as a regressor's; else None
     """
 
     mse: Estimate
     per_image: torch.Tensor
     ab_hat: torch.Tensor
+    mean_mse: Estimate | None = None
 
 
 def chrominance(net: nn.Module, images: LabImages) -> dict[str, torch.Tensor]:
@@ -43,5 +45,8 @@ def evaluate(predictor, images: LabImages, batch_size: int = 100) -> Evaluation:
         ]
     ab_hat = torch.cat(parts)
     truth = predictor.true_ab(images.ab.cpu())
-    per_image = chrominance_mse(ab_hat, truth)
-    return Evaluation(bootstrap(per_image), per_image, ab_hat)
+    per_image, mean_mse = chrominance_mse(ab_hat, truth), None
+    if ab_hat.ndim == 4:
+        means = [x.mean(dim=(2, 3), dtype=torch.float32) for x in (ab_hat, truth)]
+        mean_mse = bootstrap(chrominance_mse(*means))
+    return Evaluation(bootstrap(per_image), per_image, ab_hat, mean_mse)

@@ -2,14 +2,16 @@
 
 Each training leaves a metrics.json (`deepcolor train`, `deepcolor sweep`). A network has
 one row: its figure on the random split, the one where no person stands in both parts, and
-the published one.
+the published one. A network that was trained with several seeds, and so on several splits,
+has a second row with the means.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 
-from helpers.experiments import EXPERIMENTS, get_experiment
+from helpers.experiments import DEFAULT_SEED, EXPERIMENTS, get_experiment
 from helpers.files import InputError, read_json, write_atomic
 from helpers.tables import (
     SECTIONS,
@@ -23,6 +25,7 @@ from helpers.tables import (
 )
 
 TITLE = "# Results"
+PLAIN = "best/plain"  # what the means over several splits are compared with
 Key = tuple[str, str, int, int]  # network, profile, epochs asked, seed
 
 
@@ -60,7 +63,7 @@ def ledger_page(trainings: Iterable[dict]) -> str:
         key = (asked["name"], asked["profile"], asked["epochs"], asked["seed"])
         found.setdefault(key, {})[asked["split"]] = training
         for name, row in training.get("baselines", {}).items():
-            baseline = found.setdefault((name, "", 0, 0), {})
+            baseline = found.setdefault((name, "", 0, asked["seed"]), {})
             baseline[asked["split"]] = {"networks": {name: row}}
     keys = sorted(found, key=_place)
     seeds = Counter(key[:3] for key in keys)
@@ -74,10 +77,13 @@ def ledger_page(trainings: Iterable[dict]) -> str:
     ]
     for predicts, title in SECTIONS.items():
         chosen = [k for k in keys if _row(_any(found[k]))["predicts"] == predicts]
+        cells, head = (_study, STUDY) if predicts == "rgb" else (_course, COURSE)
+        if predicts != "rgb":  # of several splits the usual one stands for all
+            chosen = [k for k in chosen if _is_shown(k, found)]
         if chosen:
-            cells, head = (_study, STUDY) if predicts == "rgb" else (_course, COURSE)
             rows = [cells(key, found[key], seeds[key[:3]] > 1) for key in chosen]
             lines += [f"## {title}", "", *table(head, rows), ""]
+    lines += _several_splits(found, keys)
     everything = [(k, t) for k in keys if k[2] for t in found[k].values()]
     return "\n".join([*lines, *_origins(everything), ""])
 
@@ -102,6 +108,71 @@ def _course(key: Key, splits: dict[str, dict], several_seeds: bool) -> list[str]
     if "random" in figures:
         compared = against(figures["random"], row["published"])
     return [*_start(key, row, several_seeds), *shown, *compared]
+
+
+def _is_shown(key: Key, found: dict) -> bool:
+    usual = (*key[:3], DEFAULT_SEED)
+    return key == usual or usual not in found
+
+
+def _several_splits(found: dict[Key, dict], keys: list[Key]) -> list[str]:
+    """A section with the means of what was trained on several splits of one set."""
+    head = ["network", "splits"]
+    for part in ("random split", "no person in both parts"):
+        head += [part, "its mean colours", "against plain"]
+    chosen = [k for k in keys if _row(_any(found[k]))["predicts"] != "rgb"]
+    rows = []
+    for one in dict.fromkeys(key[:3] for key in chosen):
+        cells, numbers = [], []
+        for split in ("random", "groups"):
+            errors = _errors(found, split, one)
+            numbers.append(str(len(errors)))
+            means = _errors(found, split, one, "mean_mse")
+            plain = next(
+                (
+                    e
+                    for k in keys
+                    if k[0] == PLAIN and (e := _errors(found, split, k[:3]))
+                ),
+                {},
+            )
+            cells += [_spread(errors), _spread(means), _against(errors, plain)]
+        if max(map(int, numbers)) > 1:
+            rows.append([one[0], " + ".join(numbers), *cells])
+    if not rows:
+        return []
+    note = (
+        "Mean over the splits of seeds 0, 1, 2..., in brackets the lowest and the highest; "
+        f"the change against `{PLAIN}` on the same splits, in brackets that of each split."
+    )
+    return ["## Over several splits", "", note, "", *table(head, rows), ""]
+
+
+def _errors(
+    found, split: str, one: tuple, figure: str = "test_mse"
+) -> dict[int, float]:
+    """By seed: a figure of one network on one kind of split."""
+    return {
+        key[3]: _row(splits[split])[figure]["mean"]
+        for key, splits in found.items()
+        if key[:3] == one and split in splits and _row(splits[split]).get(figure)
+    }
+
+
+def _spread(errors: dict[int, float]) -> str:
+    if not errors:
+        return ""
+    values = errors.values()
+    return f"**{mean(values):.2e}** ({min(values):.2e} to {max(values):.2e})"
+
+
+def _against(errors: dict[int, float], plain: dict[int, float]) -> str:
+    common = sorted(errors.keys() & plain.keys())
+    if not common or errors == plain:
+        return ""
+    total = sum(errors[s] for s in common) / sum(plain[s] for s in common) - 1
+    each = ", ".join(f"{errors[s] / plain[s] - 1:+.0%}" for s in common)
+    return f"{total:+.0%} ({each})"
 
 
 def _study(key: Key, splits: dict[str, dict], several_seeds: bool) -> list[str]:

@@ -71,5 +71,6 @@ def predict_all(net: ChrominanceNet | RgbNet, images: torch.Tensor) -> Predictio
     if net.predicts == "mean":
         return Prediction(images, None, errors)
     pictures = to_bgr_images(lab.L, result.ab_hat)
+    errors["mse_of_means"] = result.mean_mse
     errors["accuracy"] = bootstrap(accuracy_12(pictures, images))
     return Prediction(images, pictures, errors)

@@ -65,10 +65,8 @@ class Experiment:
 
     def epochs_for(self, profile: Profile) -> int:
         """Passes over the training images that a profile asks for."""
-        epochs = getattr(profile, self.length)
-        if self.recipe.num_epochs:
-            return min(epochs, self.recipe.num_epochs)
-        return epochs * (profile.copies if self.fresh else 1)
+        epochs = getattr(profile, self.length) * (profile.copies if self.fresh else 1)
+        return min(epochs, self.recipe.num_epochs or epochs)
 
     def copies_for(self, profile: Profile) -> int:
         """Copies of the training part in the fixed set; 1 where it is augmented anew."""

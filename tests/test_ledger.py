@@ -66,11 +66,11 @@ def test_another_number_of_epochs_is_another_row():
 
 
 def test_another_seed_is_another_row_that_names_it():
-    other = training()
-    other["parameters"]["seed"] = 7
-    page = ledger_page([training(), other])
-    assert len(lines_with(page, "| seed000/sigmoid, seed 4 |")) == 1
+    other, another = training(), training()
+    other["parameters"]["seed"], another["parameters"]["seed"] = 7, 8
+    page = ledger_page([other, another])
     assert len(lines_with(page, "| seed000/sigmoid, seed 7 |")) == 1
+    assert len(lines_with(page, "| seed000/sigmoid, seed 8 |")) == 1
     assert len(lines_with(ledger_page([other]), "| seed000/sigmoid |")) == 1
 
 
@@ -153,3 +153,46 @@ def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     write_portraits(folder, num_sitters=4, shots=3)
     return folder
+
+
+def several(name, errors, split="random", **more):
+    trainings = []
+    for seed, mse in errors.items():
+        one = training(name, split, mse, mean_mse={"mean": mse / 4}, **more)
+        one["parameters"]["seed"] = seed
+        one["baselines"] = {"grey": {**one["networks"][name], "epochs": 0}}
+        trainings.append(one)
+    return trainings
+
+
+def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe():
+    plain = several("best/plain", {0: 2e-4, 4: 1e-4, 7: 9e-4})
+    ours = several("best/scratch", {0: 1e-4, 4: 0.8e-4})
+    page = ledger_page([*plain, *ours])
+    above, below = page.split("## Over several splits")
+    assert len(lines_with(above, "| best/scratch")) == 1, "the usual split stands for all"
+    assert "8.000e-05" in lines_with(above, "| best/scratch")[0]
+    assert len(lines_with(above, "| grey |")) == 1
+    (line,) = lines_with(below, "| best/scratch |")
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[2] == "2 + 0"
+    assert cells[3] == "**9.00e-05** (8.00e-05 to 1.00e-04)"
+    assert cells[4] == "**2.25e-05** (2.00e-05 to 2.50e-05)"
+    assert cells[5] == "-40% (-50%, -20%)"
+    (line,) = lines_with(below, "| best/plain |")
+    assert "**4.00e-04** (1.00e-04 to 9.00e-04)" in line and "%" not in line
+    assert lines_with(below, "| grey |")
+
+
+def test_splits_are_compared_with_those_of_their_own_kind():
+    plain = several("best/plain", {0: 2e-4, 4: 1e-4})
+    plain += several("best/plain", {0: 4e-4, 4: 4e-4}, split="groups")
+    ours = several("best/warm", {0: 3e-4, 4: 3e-4}, split="groups")
+    below = ledger_page([*plain, *ours]).split("## Over several splits")[1]
+    (line,) = lines_with(below, "| best/warm |")
+    assert "-25% (-25%, -25%)" in line and line.count("%") == 3
+    assert "| 0 + 2 |" in line
+
+
+def test_one_split_has_no_section_of_means():
+    assert "several splits" not in ledger_page([training()])

@@ -386,3 +386,19 @@ def test_the_same_seed_builds_the_same_network():
         assert_state_is(seeded(name, seed=3), clones(seeded(name, seed=3)))
         one, other = clones(seeded(name, seed=3)), clones(seeded(name, seed=4))
         assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_regressor_that_paints_answers_the_mean_of_its_map():
+    options = {"base": 4, "levels": 2, "twice": True}
+    net, painter = build("unet_mean", **options).eval(), UNet(**options).eval()
+    nn.init.normal_(net.last.weight)
+    painter.load_state_dict(net.state_dict())
+    ab = torch.randn(5, 2, 16, 16) * 9 + 4
+    for one in (net, painter):
+        one.fit_scale(ab)
+    L = 100 * luminance(2, 16)
+    with torch.no_grad():
+        found, expected = net.predict(L), painter.predict(L).mean(dim=(2, 3))
+    assert found.shape == (2, 2) and torch.equal(found, expected)
+    assert torch.equal(net.target(ab), painter.target(ab)), "it learns the whole map"
+    assert torch.allclose(net.true_ab(ab), ab.mean(dim=(2, 3)))

@@ -19,12 +19,13 @@ from helpers.nets.earlier import (
 )
 from helpers.nets.global_local import GlobalLocal
 from helpers.nets.regressor import Regressor
-from helpers.nets.unet import UNet
+from helpers.nets.unet import UNet, UNetMean
 
 NETWORKS = {
     "regressor": Regressor,
     "colorizer": Colorizer,
     "unet": UNet,
+    "unet_mean": UNetMean,
     "classifier": Classifier,
     "pooled_regressor": PooledRegressor,
     "pooled_colorizer": PooledColorizer,
@@ -64,6 +65,7 @@ __all__ = [
     "StridedColorizer",
     "StridedRegressor",
     "UNet",
+    "UNetMean",
     "WeirdNet",
     "build",
     "count_gflop",

@@ -93,6 +93,28 @@ class UNet(ChrominanceNet):
         return (ab + super().predict(L.flip(3)).flip(3)) / 2 if self.twice else ab
 
 
+class UNetMean(UNet):
+    """A regressor that paints: it learns the map as `UNet` does, and answers its mean."""
+
+    predicts = "mean"
+
+    def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
+        """The mean of a* and of b* over all pixels, (B, 2)."""
+        return ab.mean(dim=(2, 3), dtype=torch.float32)
+
+    def target(self, ab: torch.Tensor) -> torch.Tensor:
+        """The head's numbers for natural ab (B, 2, H, W): all of the map."""
+        return self.scale.encode(ab)
+
+    def fit_scale(self, ab: torch.Tensor) -> None:
+        """Take the head's scale from the training part's natural ab (N, 2, H, W)."""
+        self.scale.fit(ab)
+
+    def predict(self, L: torch.Tensor) -> torch.Tensor:
+        """Natural L* (B, 1, H, W) in 0..100 to natural mean ab (B, 2), float32."""
+        return super().predict(L).mean(dim=(2, 3))
+
+
 def _convolutions(before: int, after: int, number: int = 2) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(number):
