@@ -149,7 +149,7 @@ def _luminance(image_bgr: np.ndarray) -> np.ndarray:
 def _join(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """L* (H, W) and ab (H, W, 2) to image_bgr (H, W, 3) of 8 or 16 bits."""
     to_bgr = lab_to_bgr16 if dtype == np.uint16 else lab_to_bgr
-    return to_bgr(np.dstack([L, ab]))
+    return to_bgr(cv2.merge([L, *cv2.split(ab)]))  # np.dstack takes four times as long
 
 
 def _enlarged(net: Colorizer, L: np.ndarray, strength: float) -> DetailedMap:

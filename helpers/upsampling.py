@@ -28,16 +28,21 @@ class DetailedMap:
         ab, small_L = (
             cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in (ab, L)
         )
-        planes = np.dstack([ab, _slope(ab, small_L), small_L])  # (h, w, 5)
-        size = (planes.shape[1], len(L))
-        self.tall = cv2.resize(planes, size, interpolation=cv2.INTER_CUBIC)  # (H, w, 5)
+        tall = (small_L.shape[1], len(L))  # the rows first, the columns when asked for
+        self.planes = [  # (H, w) of a*, b*, their slopes, and the map's copy of L*
+            cv2.resize(plane, tall, interpolation=cv2.INTER_CUBIC)
+            for plane in (*cv2.split(ab), *cv2.split(_slope(ab, small_L)), small_L)
+        ]
 
     def rows(self, rows: slice) -> np.ndarray:
         """The chrominance of these rows of the photograph, (rows, W, 2) float32."""
-        L, tall = self.L[rows], self.tall[rows]
-        planes = cv2.resize(tall, L.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        ab, slope, smooth_L = np.split(planes, [2, 4], axis=2)
-        return ab + slope * (L[..., None] - smooth_L)
+        L = self.L[rows]
+        a, b, slope_a, slope_b, smooth_L = (
+            cv2.resize(plane[rows], L.shape[::-1], interpolation=cv2.INTER_CUBIC)
+            for plane in self.planes
+        )
+        detail = L - smooth_L
+        return cv2.merge([a + slope_a * detail, b + slope_b * detail])
 
 
 def _slope(ab: np.ndarray, L: np.ndarray) -> np.ndarray:

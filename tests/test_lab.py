@@ -12,9 +12,11 @@ from helpers.lab import (
     HEAD_SCALES,
     AbScale,
     LabImages,
+    bgr16_to_lab,
     bgr_batch_to_lab,
     bgr_to_lab,
     lab_to_bgr,
+    lab_to_bgr16,
     to_bgr_images,
     to_lab_images,
 )
@@ -327,3 +329,22 @@ def test_offset_and_unit_travel_with_the_weights():
 def test_an_unknown_head_raises_and_names_the_known_ones():
     with pytest.raises(ValueError, match="head 'softmax': use one of relu, sigmoid"):
         AbScale("softmax")
+
+
+# 16 bits --------------------------------------------------------------------------
+
+
+def test_sixteen_bits_are_every_one_another_grey_and_come_back():
+    grey = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image = np.dstack([grey] * 3)
+    lab = bgr16_to_lab(image)
+    assert len(np.unique(lab[..., 0])) == 65536
+    assert np.abs(lab[..., 1:]).max() < 1e-3
+    assert np.abs(lab_to_bgr16(lab).astype(int) - image).max() <= 3
+
+
+def test_sixteen_bits_are_converted_as_by_skimage():
+    image = np.random.default_rng(0).integers(0, 65536, (40, 40, 3), np.uint16)
+    expected = rgb2lab(image[..., ::-1] / 65535)
+    assert np.abs(bgr16_to_lab(image) - expected).max() < 0.1
+    assert np.abs(lab_to_bgr16(bgr16_to_lab(image)).astype(int) - image).max() <= 30

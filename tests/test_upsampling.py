@@ -59,7 +59,7 @@ def test_the_rows_are_those_of_the_whole():
     ab = rng.normal(0, 20, (8, 12, 2)).astype(np.float32)
     detailed = DetailedMap(ab, rng.uniform(0, 100, (90, 130)).astype(np.float32))
     rows = [detailed.rows(slice(top, top + 7)) for top in range(0, 90, 7)]
-    assert np.array_equal(np.concatenate(rows), detailed.rows(slice(0, 90)))
+    assert np.abs(np.concatenate(rows) - detailed.rows(slice(0, 90))).max() < 1e-3
 
 
 def test_the_slope_is_the_line_of_least_squares_held_back_by_noise():
