@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from engine import photographs, recipe
@@ -8,6 +9,7 @@ from helpers.evaluation import evaluate
 from helpers.execution import set_seed
 from helpers.experiments import PROFILES
 from helpers.faces import FaceSet, split_faces
+from helpers.figures import ab_histogram
 from helpers.lab import LabImages, to_lab_images
 from helpers.nets import Classifier, UNet, count_parameters
 from helpers.portraits import render_portrait
@@ -334,3 +336,13 @@ def test_the_experiments_differ_in_rebalancing_only():
     )  # a checkpoint of one is not the other's
     regressor = train_experiment("unet/quarter", data, PROFILES["quick"], num_epochs=1)
     assert str(regressor.net.trunk) == str(plain.net.trunk)
+
+
+def test_the_histograms_share_axes_and_colour_scale():
+    wide = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 20
+    fig = ab_histogram({"spread": wide, "one colour": plane((10, 10))}, limit=40)
+    panels = [ax for ax in fig.axes if ax.get_title()]
+    spans = {ax.images[0].get_clim() for ax in panels}
+    assert len(panels) == 2 and spans == {(-6.0, 0.0)}  # all pixels in one place: 10^0
+    assert {ax.get_xlim() for ax in panels} == {(-40.0, 40.0)}
+    plt.close(fig)
