@@ -57,9 +57,11 @@ def find_weights(given: str) -> Path:
     own = WEIGHTS / f"{given}.safetensors"
     if not own.is_file():
         names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
-        there = f"use {' or '.join(names)}" if names else "none is here yet"
+        instead = (
+            f"use {' or '.join(names)}, or give" if names else "train one and give"
+        )
         raise InputError(
-            f"weights/{own.name}: no such file; {there}, or give a .safetensors file"
+            f"weights/{own.name}: no such file; {instead} the path of a .safetensors file"
         )
     return own
 

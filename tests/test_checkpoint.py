@@ -127,7 +127,7 @@ def test_a_bare_name_is_one_of_the_courses_own_and_the_rest_a_path(
     for name in ("colorizer", "regressor"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
     assert module.find_weights("regressor") == tmp_path / "regressor.safetensors"
-    with pytest.raises(InputError, match="use colorizer or regressor, or give a"):
+    with pytest.raises(InputError, match="use colorizer or regressor, or give the"):
         module.find_weights("colourizer")
     for given in ("runs/best", "best.safetensors", "./colorizer", "/a/colorizer"):
         assert module.find_weights(given) == Path(given)

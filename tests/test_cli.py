@@ -447,7 +447,9 @@ def test_missing_own_weights_are_one_line(photographs, own_weights, tmp_path):
         file.unlink()
     for given in (command, ["chrominance", photographs]):
         line = one_error_line(deepcolor(*given, exit_code=2))
-        assert "no such file; none is here yet, or give a .safetensors file" in line
+        assert (
+            "no such file; train one and give the path of a .safetensors file" in line
+        )
     assert not (tmp_path / "out").exists()
 
 
