@@ -559,7 +559,7 @@ def _name_unreadable(errors: list[str], total: int) -> None:
     "--weights",
     multiple=True,
     metavar="NAME|FILE",
-    help="A colorizer to choose on the page; repeatable. By default all in weights/.",
+    help="A network to choose on the page; repeatable. By default those in weights/.",
 )
 @click.option(
     "--port",

@@ -19,12 +19,13 @@ from PIL import Image
 from helpers.checkpoint import WEIGHTS, find_weights, load_weights
 from helpers.colorize import colorize
 from helpers.files import InputError
-from helpers.images import UnreadableImage, decode_image, write_image
+from helpers.images import UnreadableImage, decode_picture, write_image
 from helpers.nets import ChrominanceNet
 from helpers.portraits import render_portrait
 from helpers.stopping import StopSignals
 
 HOST = "127.0.0.1"
+OWN = ("colorizer", "classifier")  # the networks of weights/ that colour
 MAX_MEGABYTES = 100  # of a file that is dropped on the page
 MAX_MEGAPIXELS = 64
 SHOWN_PIXELS = 1600  # longer side of what the page shows; the download is full size
@@ -42,10 +43,11 @@ NO_NETWORK = {  # read by gradio and by what it brings along
 INTRO = f"""# Colour for an old photograph
 
 A small network looks at how light and dark a picture is and guesses its colours. It
-learned from frontal faces of 50 people, 128 pixels wide: other pictures mostly turn out
-brown, and even on a face the colours are guesses, never a record of what was there.
+learned from frontal faces of 50 people, 128 pixels wide, and has seen nothing else. Even
+on a face its colours are guesses: no grey picture tells whether a coat was red or green.
 
-Files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels. Nothing leaves this computer.
+Files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
+Nothing leaves this computer.
 """
 WAITING = "Drop a photograph or choose an example."
 CSS = """
@@ -53,29 +55,30 @@ CSS = """
 #intro h1 {font-weight: 600; letter-spacing: -0.01em}
 #status {min-height: 1.5em}
 #status p {overflow-wrap: anywhere}
+#examples > .gallery {display: grid; grid-template-columns: repeat(4, 1fr)}
+#examples .gallery-item, #examples .container {
+    width: 100%; height: auto; max-height: none; aspect-ratio: 1;
+}
+#examples img {width: 100%; height: 100%}
 """
-# A screen reader says what changes in a region with this role.
+# A screen reader says what changes in a region with the role status.
 SPOKEN = """() => {
     document.documentElement.lang = "en";
     document.getElementById("status").setAttribute("role", "status");
+    document.querySelectorAll("#examples button").forEach(
+        (button, i) => button.setAttribute("aria-label", `Example ${i + 1}`)
+    );
 }"""
 
 
 def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> None:
     """Serve the page until Ctrl-C or TERM.
 
-    weights  names or files of colorizers, as `find_weights` takes them; none: all in
-             weights/
+    weights  names or files of networks, as `load_networks` takes them
     port     the first to try; the next free one is taken when it is not
 
     Raises InputError when gradio is missing, no network can colour, or no port is free.
     """
-    gradio = import_gradio()
-    nets = load_networks(weights)
-    port = free_port(port)
-    here = "localhost," + HOST  # gradio asks itself whether it is up; not by a proxy
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = here
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we say it better
     with (
         StopSignals() as signals,
         tempfile.TemporaryDirectory(
@@ -83,30 +86,41 @@ def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> No
         ) as folder,
     ):
         os.environ["GRADIO_TEMP_DIR"] = folder
+        gradio = import_gradio()
+        nets = load_networks(weights)
         page = build_page(gradio, nets, draw_examples(Path(folder) / "examples"))
-        page.launch(
-            server_name=HOST,
-            server_port=port,
-            root_path="",
-            share=False,
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            enable_monitoring=False,
-            run_history=False,
-            footer_links=[],
-            quiet=True,
-            prevent_thread_lock=True,
-            max_file_size=MAX_MEGABYTES * 10**6,
-            theme=_theme(gradio),
-            css=CSS,
-            js=SPOKEN,
-        )
+        port = free_port(port)
+        launch(gradio, page, port)
         log(f"networks: {', '.join(nets)}")
         log(f"open http://{HOST}:{port} in a browser; Ctrl-C ends it")
         while signals.received is None:
             time.sleep(POLL_SECONDS)
         page.close(verbose=False)
+
+
+def launch(gradio, page, port: int) -> None:
+    """Let threads of this process serve a page to this computer alone."""
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the page says it
+    here = "localhost," + HOST  # gradio asks itself whether it is up; not by a proxy
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = here
+    page.launch(
+        server_name=HOST,
+        server_port=port,
+        root_path="",
+        share=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        quiet=True,
+        prevent_thread_lock=True,
+        max_file_size=MAX_MEGABYTES * 2**20,
+        theme=_theme(gradio),
+        css=CSS,
+        js=SPOKEN,
+    )
 
 
 def import_gradio():
@@ -122,25 +136,20 @@ def import_gradio():
 
 
 def load_networks(weights: tuple[str, ...] = ()) -> dict[str, ChrominanceNet]:
-    """The colorizers to choose from, by name; that of the course's own comes first.
+    """The networks to choose from, by name.
 
-    `weights` are names or files, as `find_weights` takes them; none: all in weights/,
-    but for those that colour nothing (the regressor).
-    Raises InputError when there is none, or one that is named colours nothing.
+    `weights` are names or files, as `find_weights` takes them; none: those of OWN that
+    are there. Raises InputError when none is, or one that is named colours nothing.
     """
-    paths = [find_weights(given) for given in weights]
-    own = sorted(
-        WEIGHTS.glob("*.safetensors"), key=lambda p: (p.stem != "colorizer", p)
-    )
+    own = [name for name in OWN if (WEIGHTS / f"{name}.safetensors").is_file()]
     nets = {}
-    for path in paths or own:
+    for path in map(find_weights, weights or own):
         net, metadata = load_weights(path)
-        if net.predicts == "map":
-            nets[path.stem if path.stem not in nets else str(path)] = net
-        elif paths:
+        if net.predicts != "map":
             raise InputError(
                 f"{path}: holds a {metadata['network']}; the page needs a colorizer"
             )
+        nets[path.stem if path.stem not in nets else str(path)] = net
     if not nets:
         raise InputError(
             "weights/: no network that colours lies here; train one "
@@ -164,15 +173,15 @@ def free_port(first: int) -> int:
 
 
 def read_photograph(path: Path) -> np.ndarray:
-    """A file that was dropped on the page as image_bgr (H, W, 3) uint8, upright.
+    """A file that was dropped on the page, as `decode_picture` has it.
 
-    The size is looked at before the pixels are. Raises InputError with the file's name
+    Its size is looked at before its pixels are. Raises InputError with the file's name
     (not its folder), the reason and the next step.
     """
     path = Path(path)
     try:
         _check_size(*_announced_size(path))
-        image_bgr = decode_image(path.read_bytes())
+        image_bgr = decode_picture(path.read_bytes())
         _check_size(*image_bgr.shape[1::-1])
     except UnreadableImage as error:
         raise InputError(f"{path.name}: {error}; choose another file") from error
@@ -184,13 +193,18 @@ def read_photograph(path: Path) -> np.ndarray:
 
 
 def shown(image_bgr: np.ndarray) -> np.ndarray:
-    """image_bgr (H, W, 3) uint8, shrunk to SHOWN_PIXELS at its longer side if it is more."""
+    """What the page shows of a picture of 8 or 16 bits, with alpha or without.
+
+    Returns (H, W, 3) uint8 BGR, its longer side at most SHOWN_PIXELS.
+    """
     height, width = image_bgr.shape[:2]
     scale = SHOWN_PIXELS / max(height, width)
-    if scale >= 1:
-        return image_bgr
-    size = [max(1, round(n * scale)) for n in (width, height)]
-    return cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA)
+    if scale < 1:
+        size = [max(1, round(n * scale)) for n in (width, height)]
+        image_bgr = cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA)
+    if image_bgr.dtype == np.uint16:
+        image_bgr = (image_bgr >> 8).astype(np.uint8)
+    return image_bgr[:, :, :3]
 
 
 def colour_file(
@@ -199,7 +213,8 @@ def colour_file(
     """Colour one photograph file; three files are written to `folder`.
 
     Returns what to show before and after (JPEG, at most SHOWN_PIXELS) and what to
-    download (PNG, full size). Raises InputError for a file that cannot be read.
+    download (PNG, full size; 16 bits and alpha are kept). Raises InputError for a file
+    that cannot be read.
     """
     image_bgr = read_photograph(path)
     before, after = folder / "before.jpg", folder / "after.jpg"
@@ -247,7 +262,7 @@ def build_page(gradio, nets: dict[str, ChrominanceNet], examples: list[Path]):
     def colour(path: str | None, name: str, strength: float):
         """(pictures, status, download) for what the page now holds."""
         nothing = None, gradio.DownloadButton(value=None, interactive=False)
-        if path is None:
+        if path is None:  # a network or a strength was chosen first
             return nothing[0], WAITING, nothing[1]
         start, folder = time.perf_counter(), Path(tempfile.mkdtemp(dir=_folder()))
         try:
@@ -266,6 +281,7 @@ def build_page(gradio, nets: dict[str, ChrominanceNet], examples: list[Path]):
         analytics_enabled=False,
         delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS),
     ) as page:
+        chosen = gradio.State(None)  # the path of the photograph
         gradio.Markdown(INTRO, elem_id="intro")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=280):
@@ -275,6 +291,7 @@ def build_page(gradio, nets: dict[str, ChrominanceNet], examples: list[Path]):
                     samples=[[str(path)] for path in examples],
                     label="Examples, drawn for this page",
                     type="index",
+                    elem_id="examples",
                 )
                 network = gradio.Radio(
                     names, value=names[0], label="Network", visible=len(names) > 1
@@ -294,22 +311,23 @@ def build_page(gradio, nets: dict[str, ChrominanceNet], examples: list[Path]):
                 download = gradio.DownloadButton(
                     "Download as PNG", variant="primary", interactive=False
                 )
+        shared = {"api_visibility": "private", "show_progress_on": pictures}
+        work = {
+            "fn": colour,
+            "inputs": [chosen, network, strength],
+            "outputs": [pictures, status, download],
+            "concurrency_id": "colour",  # one photograph in memory
+            "concurrency_limit": 1,
+            **shared,
+        }
+        # The field is emptied at once, so that the next photograph can be dropped there.
+        photograph.upload(
+            lambda path: (path, None), photograph, [chosen, photograph], **shared
+        ).then(**work)
         gallery.click(
-            lambda index: str(examples[index]),
-            gallery,
-            photograph,
-            api_visibility="private",
-        )
-        gradio.on(
-            [photograph.change, network.change, strength.change],
-            colour,
-            [photograph, network, strength],
-            [pictures, status, download],
-            trigger_mode="always_last",
-            concurrency_limit=1,  # one photograph in memory
-            show_progress_on=pictures,
-            api_visibility="private",
-        )
+            lambda index: str(examples[index]), gallery, chosen, **shared
+        ).then(**work)
+        gradio.on([network.change, strength.change], trigger_mode="always_last", **work)
     return page
 
 
@@ -321,6 +339,14 @@ def _theme(gradio):
         neutral_hue="stone",
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
+    ).set(
+        body_background_fill="*neutral_50",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        slider_color="*primary_700",
+        checkbox_background_color_selected="*primary_700",
+        checkbox_border_color_selected="*primary_700",
     )
 
 
