@@ -258,20 +258,37 @@ def results(folders, output):
 @main.command()
 @click.argument("weights")
 @images_option
+@click.option(
+    "--split",
+    default="all",
+    type=click.Choice(["all", "random", "groups"]),
+    show_default=True,
+    help="Test all photographs, or the test part of this split.",
+)
+@seed_option
 @device_option
-def evaluate(weights, images, device):
-    """Test trained WEIGHTS on all photographs of --images."""
-    from helpers.checkpoint import load_weights
+def evaluate(weights, images, split, seed, device):
+    """Test trained WEIGHTS on the photographs of --images."""
+    from helpers.checkpoint import find_weights, load_weights
     from helpers.execution import choose_device
-    from helpers.faces import load_faces
+    from helpers.experiments import DEFAULT_SEED
+    from helpers.faces import load_faces, split_faces
     from helpers.prediction import photograph_size, predict_all
 
-    net, metadata = load_weights(Path(weights))
+    net, metadata = load_weights(find_weights(weights))
     faces = load_faces(images, size=photograph_size(net))
     click.echo(faces.describe())
+    photographs, part = faces.images, ""
+    if split != "all":
+        seed = DEFAULT_SEED if seed is None else seed
+        parts = split_faces(faces, by=split, seed=seed)
+        photographs = photographs[parts.test]
+        part = f", the test part of split {parts.how}, seed {seed}"
     scale = "of R, G, B in -1..1" if net.predicts == "rgb" else "on scale S"
-    click.echo(f"{metadata['network']}: MSE {scale} over {len(faces)} images")
-    predicted = predict_all(net.to(choose_device(device)), faces.images)
+    click.echo(
+        f"{metadata['network']}: MSE {scale} over {len(photographs)} images{part}"
+    )
+    predicted = predict_all(net.to(choose_device(device)), photographs)
     for name, value in predicted.figures().items():
         click.echo(f"{name:<20}{value}")
 
@@ -283,14 +300,14 @@ def evaluate(weights, images, device):
 @seed_option
 def compare(weights, images, split, seed):
     """Test two networks on one test part: the paired difference of their errors."""
-    from helpers.checkpoint import load_weights
+    from helpers.checkpoint import find_weights, load_weights
     from helpers.evaluation import evaluate as test
     from helpers.experiments import DEFAULT_SEED
     from helpers.faces import load_faces, split_faces
     from helpers.lab import to_lab_images
     from helpers.metrics import paired_difference
 
-    nets = [load_weights(Path(path))[0] for path in weights]
+    nets = [load_weights(find_weights(path))[0] for path in weights]
     if {net.predicts for net in nets} not in ({"map"}, {"mean"}):
         raise InputError(
             f"{' and '.join(weights)}: give two colorizers or two regressors"
@@ -320,12 +337,12 @@ def compare(weights, images, split, seed):
 @device_option
 def predict(weights, images, output, save_estimations, force, device):
     """Let WEIGHTS colour --images as they were trained on; pictures and truths beside."""
-    from helpers.checkpoint import load_weights
+    from helpers.checkpoint import find_weights, load_weights
     from helpers.execution import choose_device
     from helpers.faces import load_faces
     from helpers.prediction import photograph_size, predict_all
 
-    net, _ = load_weights(Path(weights))
+    net, _ = load_weights(find_weights(weights))
     if net.predicts == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
     folder = Path(output)

@@ -119,6 +119,16 @@ def test_evaluate_prints_every_metric(course_run, photographs):
         assert re.search(rf"^{name} +[\d.e-]+ \[", output, re.M), name
 
 
+def test_evaluate_takes_our_own_weights_and_the_test_part_of_a_split(photographs):
+    everything = deepcolor("evaluate", "regressor", "--images", photographs)
+    command = ["evaluate", "regressor", "--images", photographs, "--split", "random"]
+    output, other = deepcolor(*command), deepcolor(*command, "--seed", 1)
+    assert "over 60 images\n" in everything
+    assert "over 6 images, the test part of split random, seed 4\n" in output
+    figures = {text.splitlines()[-1] for text in (everything, output, other)}
+    assert len(figures) == 3
+
+
 @pytest.fixture(scope="module")
 def stack_weights(tmp_path_factory):
     """A network of the ablation study that has learned nothing."""
