@@ -91,6 +91,21 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/bright": _best(MUON, darkens=False),
     "best/scratch": _best(PLAIN_END, darkens=False),
     "best/mean": _best(PLAIN_END, darkens=False, network="unet_mean"),
+    "best/classifier": Experiment(
+        "classifier",
+        {
+            "base": Sized("best_base"),
+            "fold": 4,
+            "up": 1,
+            "lam": 0.5,
+            "temperature": 0.38,
+        },
+        "best",
+        PLAIN_END,
+        MAPS,
+        fresh=True,
+        darkens=False,
+    ),
     # the same from weights that were trained on many other people; longer, it learns ours
     # by heart
     "best/start": _best(MUON, base=32),

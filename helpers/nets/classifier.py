@@ -16,7 +16,7 @@ RAREST = 1e-8  # smallest frequency of a bin, so that its logarithm is finite
 class Classifier(ChrominanceNet):
     """The U-Net's trunk with a probability for each of Q bins in place of two numbers.
 
-    base, levels, most, fold  as `UNetTrunk` has them
+    base, levels, most, fold, up  as `UNetTrunk` has them
     grid         distance of two bins on the ab plane, natural units
     num_bins     Q: the bins of the grid that the training part uses most, nearby colours
                  counted in (`fit_scale`)
@@ -37,6 +37,7 @@ class Classifier(ChrominanceNet):
         levels: int = 4,
         most: int = 256,
         fold: int = 2,
+        up: int = 2,
         grid: float = 5.0,
         num_bins: int = 160,
         lam: float = 1.0,
@@ -50,7 +51,7 @@ class Classifier(ChrominanceNet):
             raise ValueError(f"lam {lam}, temperature {temperature}: use 0..1 and > 0")
         self.grid, self.lam, self.fold = grid, lam, fold
         self.num_down = levels - 1 + fold.bit_length() - 1
-        self.trunk = UNetTrunk(base, levels, most, fold)
+        self.trunk = UNetTrunk(base, levels, most, fold, up)
         self.last = nn.Conv2d(base, num_bins, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
