@@ -108,7 +108,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     # the same from weights that were trained on many other people; longer, it learns ours
     # by heart
-    "best/start": _best(MUON, base=32),
+    "best/start": _best(MUON, base=32, size=96),  # so large are the faces in ours
     "best/warm": _best(SHORT, base=32, darkens=False, start="start"),
     **REPORTS,
 }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from helpers.faces import IMAGE_SIZE
 from helpers.profiles import Profile
 from helpers.recipe import Recipe
 
@@ -41,6 +42,7 @@ class Experiment:
     darkens           whether copies are darkened, as the assignment asks
     first             the experiment whose trained network this one takes over, or ""
     start             name of the weights in `weights/` that training begins with, or ""
+    size              pixels a side of the photographs that it learns from
     is_study          trained on grey and RGB (`study`), not on the course's L* and a*, b*
     """
 
@@ -54,6 +56,7 @@ class Experiment:
     darkens: bool = True
     first: str = ""
     start: str = ""
+    size: int = IMAGE_SIZE
     is_study: bool = False
 
     def options_for(self, profile: Profile) -> dict:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.experiments import EXPERIMENTS, get_experiment, get_profile
-from helpers.faces import IMAGE_SIZE, PORTRAITS, find_images, load_faces
+from helpers.faces import PORTRAITS, find_images, load_faces
 from helpers.files import (
     PROJECT,
     InputError,
@@ -139,8 +139,9 @@ def known_names(patterns: Sequence[str]) -> list[str]:
 
 def _size(name: str, profile: str) -> int:
     """Pixels a side of the photographs that a network is trained on."""
-    is_study = get_experiment(name).is_study
-    return get_profile(profile).study_size if is_study else IMAGE_SIZE
+    experiment = get_experiment(name)
+    row = get_profile(profile)
+    return row.study_size if experiment.is_study else experiment.size
 
 
 def _task(
