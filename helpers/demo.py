@@ -1,15 +1,11 @@
-"""A page in the browser: drop a photograph, see it before and after, download it.
-
-The page is served to this computer alone and asks nothing of any other.
-"""
+"""The demo: a page in the browser that colours the photograph that is dropped on it."""
 
 import os
 import socket
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
-from html import escape
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,54 +17,16 @@ from helpers.colorize import colorize
 from helpers.files import InputError
 from helpers.images import UnreadableImage, decode_picture, write_image
 from helpers.nets import ChrominanceNet
+from helpers.page import HOST, MAX_MEGAPIXELS, build_page, import_gradio, launch
 from helpers.portraits import render_portrait
 from helpers.stopping import StopSignals
 
-HOST = "127.0.0.1"
 OWN = ("colorizer", "classifier")  # the networks of weights/ that colour
-MAX_MEGABYTES = 100  # of a file that is dropped on the page
-MAX_MEGAPIXELS = 64
 SHOWN_PIXELS = 1600  # longer side of what the page shows; the download is full size
-KEPT_SECONDS = 3600  # files of the page are removed when older, all at the end
 PORTS = 100  # so many ports are tried, from the wished one on
 POLL_SECONDS = 0.2
 EXAMPLE_SITTERS = {"grey": 7, "faded": 3, "sepia": 11, "dark": 2}
 SEPIA_BGR = np.array([0.72, 0.93, 1.08], np.float32)
-NO_NETWORK = {  # read by gradio and by what it brings along
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-}
-INTRO = f"""# Colour for an old photograph
-
-A small network looks at how light and dark a picture is and guesses its colours. It
-learned from frontal faces of 50 people, 128 pixels wide, and has seen nothing else. Even
-on a face its colours are guesses: no grey picture tells whether a coat was red or green.
-
-Files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
-Nothing leaves this computer.
-"""
-WAITING = "Drop a photograph or choose an example."
-CSS = """
-.gradio-container {max-width: 1080px !important; margin: 0 auto !important}
-#intro h1 {font-weight: 600; letter-spacing: -0.01em}
-#status {min-height: 1.5em}
-#status p {overflow-wrap: anywhere}
-#examples > .gallery {display: grid; grid-template-columns: repeat(4, 1fr)}
-#examples .gallery-item, #examples .container {
-    width: 100%; height: auto; max-height: none; aspect-ratio: 1;
-}
-#examples img {width: 100%; height: 100%}
-"""
-# A screen reader says what changes in a region with the role status.
-SPOKEN = """() => {
-    document.documentElement.lang = "en";
-    document.getElementById("status").setAttribute("role", "status");
-    document.querySelectorAll("#examples button").forEach(
-        (button, i) => button.setAttribute("aria-label", `Example ${i + 1}`)
-    );
-}"""
 
 
 def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> None:
@@ -88,7 +46,8 @@ def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> No
         os.environ["GRADIO_TEMP_DIR"] = folder
         gradio = import_gradio()
         nets = load_networks(weights)
-        page = build_page(gradio, nets, draw_examples(Path(folder) / "examples"))
+        examples = draw_examples(Path(folder) / "examples")
+        page = build_page(gradio, list(nets), examples, partial(colour_file, nets))
         port = free_port(port)
         launch(gradio, page, port)
         log(f"networks: {', '.join(nets)}")
@@ -96,43 +55,6 @@ def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> No
         while signals.received is None:
             time.sleep(POLL_SECONDS)
         page.close(verbose=False)
-
-
-def launch(gradio, page, port: int) -> None:
-    """Let threads of this process serve a page to this computer alone."""
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the page says it
-    here = "localhost," + HOST  # gradio asks itself whether it is up; not by a proxy
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = here
-    page.launch(
-        server_name=HOST,
-        server_port=port,
-        root_path="",
-        share=False,
-        ssr_mode=False,
-        mcp_server=False,
-        pwa=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=[],
-        quiet=True,
-        prevent_thread_lock=True,
-        max_file_size=MAX_MEGABYTES * 2**20,
-        theme=_theme(gradio),
-        css=CSS,
-        js=SPOKEN,
-    )
-
-
-def import_gradio():
-    """The module gradio, told to ask nothing of the network; raises InputError."""
-    os.environ.update(NO_NETWORK)  # gradio reads them while it is imported
-    try:
-        import gradio
-    except ImportError as error:
-        raise InputError(
-            'gradio is not installed; pip install -e ".[demo]" in the course\'s folder'
-        ) from error
-    return gradio
 
 
 def load_networks(weights: tuple[str, ...] = ()) -> dict[str, ChrominanceNet]:
@@ -208,9 +130,13 @@ def shown(image_bgr: np.ndarray) -> np.ndarray:
 
 
 def colour_file(
-    net: ChrominanceNet, path: Path, strength: float, folder: Path
+    nets: dict[str, ChrominanceNet],
+    path: Path,
+    name: str,
+    strength: float,
+    folder: Path,
 ) -> tuple[Path, Path, Path]:
-    """Colour one photograph file; three files are written to `folder`.
+    """Colour one photograph file by the network of a name; three files go to `folder`.
 
     Returns what to show before and after (JPEG, at most SHOWN_PIXELS) and what to
     download (PNG, full size; 16 bits and alpha are kept). Raises InputError for a file
@@ -220,7 +146,7 @@ def colour_file(
     before, after = folder / "before.jpg", folder / "after.jpg"
     download = folder / f"{Path(path).stem}-coloured.png"
     write_image(before, shown(image_bgr))
-    coloured_bgr = colorize(net, image_bgr, strength)
+    coloured_bgr = colorize(nets[name], image_bgr, strength)
     del image_bgr  # a large photograph's PNG needs the memory
     write_image(after, shown(coloured_bgr))
     write_image(download, coloured_bgr)
@@ -253,111 +179,6 @@ def age(image_bgr: np.ndarray, how: str) -> np.ndarray:
         y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in grey.shape)
         grey = 0.8 * grey * (1 - 0.3 * (x**2 + y[:, None] ** 2))
     return np.clip(np.round(grey[:, :, None] * tone), 0, 255).astype(np.uint8)
-
-
-def build_page(gradio, nets: dict[str, ChrominanceNet], examples: list[Path]):
-    """The page, a gradio.Blocks; whatever is changed on it colours the photograph anew."""
-    names = list(nets)
-
-    def colour(path: str | None, name: str, strength: float):
-        """(pictures, status, download) for what the page now holds."""
-        nothing = None, gradio.DownloadButton(value=None, interactive=False)
-        if path is None:  # a network or a strength was chosen first
-            return nothing[0], WAITING, nothing[1]
-        start, folder = time.perf_counter(), Path(tempfile.mkdtemp(dir=_folder()))
-        try:
-            *pair, download = colour_file(nets[name], Path(path), strength, folder)
-        except InputError as error:
-            return nothing[0], _text(str(error)), nothing[1]
-        seconds = time.perf_counter() - start
-        return (
-            tuple(map(str, pair)),
-            _text(f"{Path(path).name}: coloured by {name} in {seconds:.1f} s."),
-            gradio.DownloadButton(value=str(download), interactive=True),
-        )
-
-    with gradio.Blocks(
-        title="Deep colorization",
-        analytics_enabled=False,
-        delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS),
-    ) as page:
-        chosen = gradio.State(None)  # the path of the photograph
-        gradio.Markdown(INTRO, elem_id="intro")
-        with gradio.Row():
-            with gradio.Column(scale=2, min_width=280):
-                photograph = gradio.File(label="Photograph", height=150)
-                gallery = gradio.Dataset(
-                    components=["image"],
-                    samples=[[str(path)] for path in examples],
-                    label="Examples, drawn for this page",
-                    type="index",
-                    elem_id="examples",
-                )
-                network = gradio.Radio(
-                    names, value=names[0], label="Network", visible=len(names) > 1
-                )
-                strength = gradio.Slider(
-                    0, 2, 1, step=0.05, label="Strength of the colours"
-                )
-            with gradio.Column(scale=3, min_width=280):
-                pictures = gradio.ImageSlider(
-                    label="Before and after",
-                    type="filepath",
-                    interactive=False,
-                    buttons=["fullscreen"],
-                    elem_id="pictures",
-                )
-                status = gradio.Markdown(WAITING, elem_id="status")
-                download = gradio.DownloadButton(
-                    "Download as PNG", variant="primary", interactive=False
-                )
-        shared = {"api_visibility": "private", "show_progress_on": pictures}
-        work = {
-            "fn": colour,
-            "inputs": [chosen, network, strength],
-            "outputs": [pictures, status, download],
-            "concurrency_id": "colour",  # one photograph in memory
-            "concurrency_limit": 1,
-            **shared,
-        }
-        # The field is emptied at once, so that the next photograph can be dropped there.
-        photograph.upload(
-            lambda path: (path, None), photograph, [chosen, photograph], **shared
-        ).then(**work)
-        gallery.click(
-            lambda index: str(examples[index]), gallery, chosen, **shared
-        ).then(**work)
-        gradio.on([network.change, strength.change], trigger_mode="always_last", **work)
-    return page
-
-
-def _theme(gradio):
-    """Calm colours and the fonts of the system, for none is at hand without a network."""
-    return gradio.themes.Default(
-        primary_hue="teal",
-        secondary_hue="teal",
-        neutral_hue="stone",
-        font=("system-ui", "sans-serif"),
-        font_mono=("ui-monospace", "monospace"),
-    ).set(
-        body_background_fill="*neutral_50",
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        slider_color="*primary_700",
-        checkbox_background_color_selected="*primary_700",
-        checkbox_border_color_selected="*primary_700",
-    )
-
-
-def _folder() -> str:
-    """Where gradio keeps the page's files, and removes them."""
-    return os.environ["GRADIO_TEMP_DIR"]
-
-
-def _text(line: str) -> str:
-    """Plain text as Markdown that shows it as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-!|~$^" else escape(c) for c in line)
 
 
 def _announced_size(path: Path) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from helpers import checkpoint, demo, nets
+from helpers import page as demo_page
 from helpers.checkpoint import save_weights
 from helpers.cli import main
 from helpers.files import PROJECT, InputError
@@ -144,7 +145,7 @@ def test_16_bits_and_alpha_are_kept_in_the_download_alone(tmp_path):
     cv2.imwrite(str(tmp_path / "deep.png"), image)
     net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
     before, after, download = demo.colour_file(
-        net, tmp_path / "deep.png", 1.0, tmp_path
+        {"net": net}, tmp_path / "deep.png", "net", 1.0, tmp_path
     )
     coloured = cv2.imread(str(download), cv2.IMREAD_UNCHANGED)
     assert coloured.dtype == np.uint16
@@ -211,7 +212,7 @@ def test_what_is_shown_is_small(shape, expected):
 def test_a_file_is_coloured_in_full_size_with_its_own_luminance(tmp_path):
     path = grey_portrait(tmp_path / "grey.png", size=1700, crop=1650)
     net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
-    before, after, download = demo.colour_file(net, path, 1.0, tmp_path)
+    before, after, download = demo.colour_file({"net": net}, path, "net", 1.0, tmp_path)
     assert download.name == "grey-coloured.png"
     grey, coloured = read_image(path), read_image(download)
     assert coloured.shape == grey.shape == (1650, 1700, 3)
@@ -219,7 +220,7 @@ def test_a_file_is_coloured_in_full_size_with_its_own_luminance(tmp_path):
     L = [bgr_to_lab(image_bgr)[..., 0] for image_bgr in (grey, coloured)]
     assert np.abs(L[0] - L[1]).mean() < 0.5
     assert read_image(before).shape == read_image(after).shape == (1553, 1600, 3)
-    *_, download = demo.colour_file(net, path, 0.0, tmp_path)
+    *_, download = demo.colour_file({"net": net}, path, "net", 0.0, tmp_path)
     assert spread(read_image(download)) < 1
 
 
@@ -234,17 +235,16 @@ def test_the_examples_are_old_and_always_the_same(tmp_path):
 
 
 def test_the_status_is_shown_as_it_is():
-    assert demo._text("a_b*<i>.png") == "a\\_b\\*&lt;i&gt;.png"
+    assert demo_page._text("a_b*<i>.png") == "a\\_b\\*&lt;i&gt;.png"
 
 
 def test_examples_outlive_the_files_that_are_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    gradio = demo.import_gradio()
+    gradio = demo_page.import_gradio()
     from gradio.route_utils import delete_files_created_by_app
 
     examples = demo.draw_examples(tmp_path / "examples", size=16)
-    net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
-    page = demo.build_page(gradio, {"net": net}, examples)
+    page = demo_page.build_page(gradio, ["net"], examples, None)
     delete_files_created_by_app(page, age=None)
     assert all(path.is_file() for path in examples)
 
@@ -425,7 +425,7 @@ def test_what_is_too_large_is_refused_and_the_page_goes_on(page, tmp_path):
     said = upload(page, tmp_path / "huge.pgm", "huge")
     assert said == "huge.pgm: more than 64 megapixels; choose another file"
     with (tmp_path / "long.png").open("wb") as file:
-        file.truncate(demo.MAX_MEGABYTES * 2**20 + 1)
+        file.truncate(demo_page.MAX_MEGABYTES * 2**20 + 1)
     page.set_input_files("input[type=file]", tmp_path / "long.png")
     toast = page.get_by_test_id("toast-body")
     toast.filter(has_text="exceed the maximum allowed size").wait_for()
