@@ -17,6 +17,7 @@ from helpers.metrics import Estimate
 DPI = 80  # small pictures keep the notebooks under 1 MB
 PREDICTED, TRUTH = "tab:orange", "tab:blue"
 RAREST = 1e-6  # share of pixels that a histogram shows as none
+SIGNED = ("PiYG_r", "PuOr_r")  # colour maps of a* and b*: their middle is 0
 
 
 def show_images(
@@ -48,6 +49,23 @@ def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> 
     return fig
 
 
+def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figure:
+    """Named photographs (H, W, 3) uint8 BGR of any size side by side, equally high.
+
+    `height` is that of each picture in inches.
+    """
+    widths = [image.shape[1] / image.shape[0] * height for image in pictures.values()]
+    fig, axes = plt.subplots(
+        1, len(pictures), figsize=(sum(widths), height + 0.3), width_ratios=widths,
+        dpi=DPI, layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for ax, (name, image_bgr) in zip(axes.flat, pictures.items(), strict=True):
+        ax.imshow(image_bgr[..., ::-1])
+        ax.set_title(name, fontsize=9)
+        ax.set_axis_off()
+    return fig
+
+
 def planes(images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()) -> Figure:
     """Named planes (H, W) side by side, each with its own colour bar."""
     fig, axes = plt.subplots(
@@ -58,7 +76,8 @@ def planes(images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()) -> F
         np.atleast_1d(axes), images.items(), colormaps, strict=True
     ):
         limit = float(np.abs(plane).max()) or 1.0
-        diverging = {"vmin": -limit, "vmax": limit} if plane.min() < 0 else {}
+        is_signed = plane.min() < 0 or colormap in SIGNED
+        diverging = {"vmin": -limit, "vmax": limit} if is_signed else {}
         drawn = ax.imshow(plane, cmap=colormap, **diverging)
         fig.colorbar(drawn, ax=ax, shrink=0.85)
         ax.set_title(name, fontsize=9)
@@ -73,7 +92,9 @@ def learning_curves(
 
     `best` draws a dotted line at the error of each named predictor.
     """
-    fig, ax = plt.subplots(figsize=(6, 3.4), dpi=DPI, layout="constrained")
+    is_crowded = len(histories) > 3  # the legend goes beside the curves
+    size = (8, 3.4) if is_crowded else (6, 3.4)
+    fig, ax = plt.subplots(figsize=size, dpi=DPI, layout="constrained")
     for number, (name, history) in enumerate(histories.items()):
         color = f"C{number}"
         ax.plot(history["epoch"], history["train_mse"], ".-", color=color,
@@ -87,7 +108,8 @@ def learning_curves(
                     ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=7, handlelength=3)  # long enough for a dash to show
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {}
+    ax.legend(fontsize=7, handlelength=3, **beside)  # long enough for a dash to show
     ax.grid(alpha=0.3, which="both")
     return fig
 
