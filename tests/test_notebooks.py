@@ -17,7 +17,7 @@ from helpers.training import fit
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 COURSE = (
     "01_load 02_augment 03_lab 04_regressor 05_colorizer 06_batchnorm 07_gpu_training "
-    "08_extra_credit 09_ablation 10_global_features"
+    "08_extra_credit 09_ablation 10_global_features 11_colorize_photos"
 )
 
 
