@@ -82,6 +82,7 @@ trained_profile_option = click.option(
 )
 
 COLORIZER_WEIGHTS = (
+    "11_colorize_photos/best.safetensors",
     "08_extra_credit/best.safetensors",
     "07_gpu_training/chosen.safetensors",
 )
