@@ -56,7 +56,7 @@ def test_the_course_runs_end_to_end_on_a_folder(course_run):
     run_dir, output = course_run
     assert "60 images" in output
     results = read_json(run_dir / "results.json")
-    assert len(results["notebooks"]) == 10
+    assert len(results["notebooks"]) == 11
     assert {n["data"]["images"] for n in results["notebooks"].values()} == {60}
     page = (run_dir / "results.md").read_text()
     assert "report 000" in page and "U-Net" in page
@@ -71,7 +71,7 @@ def test_resume_recomputes_nothing(course_run, photographs):
     output = deepcolor(
         "run", "--images", photographs, "--run-dir", run_dir, "--epochs", 1, "--resume"
     )
-    assert output.count("unchanged, skipped") == 10
+    assert output.count("unchanged, skipped") == 11
 
 
 def test_chrominance_prints_a_table(course_run, photographs):
