@@ -120,25 +120,22 @@ def _several_splits(found: dict[Key, dict], keys: list[Key]) -> list[str]:
     head = ["network", "splits"]
     for part in ("random split", "no person in both parts"):
         head += [part, "its mean colours", "against plain"]
-    chosen = [k for k in keys if _row(_any(found[k]))["predicts"] != "rgb"]
+    kinds = {key[:3]: _row(_any(found[key]))["predicts"] for key in keys}
+    plain = next((one for one in kinds if one[0] == PLAIN), None)
     rows = []
-    for one in dict.fromkeys(key[:3] for key in chosen):
+    for one, predicts in kinds.items():
+        if predicts == "rgb":
+            continue
         cells, numbers = [], []
+        is_map = predicts == "map"
         for split in ("random", "groups"):
             errors = _errors(found, split, one)
-            numbers.append(str(len(errors)))
             means = _errors(found, split, one, "mean_mse")
-            plain = next(
-                (
-                    e
-                    for k in keys
-                    if k[0] == PLAIN and (e := _errors(found, split, k[:3]))
-                ),
-                {},
-            )
-            cells += [_spread(errors), _spread(means), _against(errors, plain)]
-        if max(map(int, numbers)) > 1:
-            rows.append([one[0], " + ".join(numbers), *cells])
+            compared = _errors(found, split, plain) if is_map and one != plain else {}
+            numbers.append(len(errors))
+            cells += [_spread(errors), _spread(means), _against(errors, compared)]
+        if max(numbers) > 1:
+            rows.append([one[0], " + ".join(map(str, numbers)), *cells])
     if not rows:
         return []
     note = (
@@ -168,7 +165,7 @@ def _spread(errors: dict[int, float]) -> str:
 
 def _against(errors: dict[int, float], plain: dict[int, float]) -> str:
     common = sorted(errors.keys() & plain.keys())
-    if not common or errors == plain:
+    if not common:
         return ""
     total = sum(errors[s] for s in common) / sum(plain[s] for s in common) - 1
     each = ", ".join(f"{errors[s] / plain[s] - 1:+.0%}" for s in common)

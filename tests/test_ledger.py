@@ -184,6 +184,14 @@ def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe
     assert lines_with(below, "| grey |")
 
 
+def test_a_regressor_is_not_compared_with_the_plain_colorizer():
+    plain = several("best/plain", {0: 2e-4, 4: 1e-4})
+    ours = several("best/mean", {0: 2e-5, 4: 2e-5}, predicts="mean")
+    below = ledger_page([*plain, *ours]).split("## Over several splits")[1]
+    (line,) = lines_with(below, "| best/mean |")
+    assert "2.00e-05" in line and "%" not in line
+
+
 def test_splits_are_compared_with_those_of_their_own_kind():
     plain = several("best/plain", {0: 2e-4, 4: 1e-4})
     plain += several("best/plain", {0: 4e-4, 4: 4e-4}, split="groups")
