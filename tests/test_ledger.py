@@ -170,7 +170,9 @@ def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe
     ours = several("best/scratch", {0: 1e-4, 4: 0.8e-4})
     page = ledger_page([*plain, *ours])
     above, below = page.split("## Over several splits")
-    assert len(lines_with(above, "| best/scratch")) == 1, "the usual split stands for all"
+    assert len(lines_with(above, "| best/scratch")) == 1, (
+        "the usual split stands for all"
+    )
     assert "8.000e-05" in lines_with(above, "| best/scratch")[0]
     assert len(lines_with(above, "| grey |")) == 1
     (line,) = lines_with(below, "| best/scratch |")

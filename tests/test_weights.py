@@ -38,7 +38,9 @@ def test_the_card_is_of_this_very_file(name):
         assert word in card(name), word
 
 
-@pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="the course's photographs are away")
+@pytest.mark.skipif(
+    not PHOTOGRAPHS.exists(), reason="the course's photographs are away"
+)
 @pytest.mark.parametrize("name", ["colorizer", "regressor", "classifier"])
 def test_the_figure_on_the_card_can_be_measured_again(name):
     command = ["evaluate", name, "--images", str(PHOTOGRAPHS), "--split", "random"]
