@@ -19,6 +19,7 @@ from helpers import nets
 from helpers.files import PROJECT, InputError, sha256, write_atomic
 
 WEIGHTS = PROJECT / "weights"  # the trained networks that come with the course
+KINDS = {"colorizer": "map", "regressor": "mean"}  # what a network predicts
 MAGIC = b"deepcolor checkpoint 1\n"
 
 
@@ -98,6 +99,17 @@ def load_weights(path: Path) -> tuple[torch.nn.Module, dict]:
             "train it again"
         ) from error
     return net.eval(), metadata
+
+
+def load_network(path: Path, kind: str) -> torch.nn.Module:
+    """`load_weights` of a network of one kind, "colorizer" or "regressor".
+
+    Raises InputError for another kind, and as `load_weights` does.
+    """
+    net, metadata = load_weights(path)
+    if net.predicts != KINDS[kind]:
+        raise InputError(f"{path}: holds a {metadata['network']}; give a {kind}")
+    return net
 
 
 def save_checkpoint(path: Path, content: dict) -> None:

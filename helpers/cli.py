@@ -1,12 +1,7 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate` and so on."""
 
-import glob
-import os
-import sys
 import time
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -87,7 +82,6 @@ COLORIZER_WEIGHTS = (
     "07_gpu_training/chosen.safetensors",
 )
 REGRESSOR_WEIGHTS = ("04_regressor/regressor.safetensors",)
-IGNORES_CASE = sys.platform in ("darwin", "win32")  # A.png and a.png are one file there
 
 
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
@@ -373,18 +367,20 @@ def chrominance(inputs, weights, profile, run_dir):
     """
     from helpers.colorize import predict_mean_chrominance
     from helpers.images import decode_image
+    from helpers.photographs import check_all_read, find_photographs
 
     net = _network(weights, profile, run_dir, REGRESSOR_WEIGHTS, "regressor")
-    photographs, unreadable = _photographs(inputs, decode_image), []
+    photographs, unreadable = find_photographs(inputs, decode_image), []
     click.echo(f"{'file':<40}{'mean a*':>10}{'mean b*':>10}")
-    for name, _, read in photographs:
+    for photograph in photographs:
         try:
-            a, b = predict_mean_chrominance(net, read())
+            a, b = predict_mean_chrominance(net, photograph.read())
         except InputError as error:
             unreadable.append(str(error))
         else:
-            click.echo(f"{click.format_filename(name):<40}{a:>10.2f}{b:>10.2f}")
-    _name_unreadable(unreadable, len(photographs))
+            name = click.format_filename(photograph.name)
+            click.echo(f"{name:<40}{a:>10.2f}{b:>10.2f}")
+    check_all_read(unreadable, len(photographs))
 
 
 @main.command()
@@ -428,17 +424,23 @@ def colorize(
 
     from helpers.colorize import colorize_all, grayscale
     from helpers.images import decode_picture, write_image
+    from helpers.photographs import (
+        check_all_read,
+        comparison,
+        find_photographs,
+        targets,
+    )
     from helpers.progress import progress
 
     boxes = [_box(given) for given in boxes]
     net = _network(weights, profile, run_dir, COLORIZER_WEIGHTS, "colorizer")
-    photographs = _photographs(inputs, decode_picture)
+    photographs = find_photographs(inputs, decode_picture)
     if boxes and len(photographs) > 1:
         raise InputError(
             f"--box: is for one photograph, not {len(photographs)}; colour it alone"
         )
-    paths = _new_paths(photographs, Path(output), force, compare)
-    reads, unreadable = [read for _, _, read in photographs], []
+    paths = targets(photographs, Path(output), force, compare)
+    reads, unreadable = [photograph.read for photograph in photographs], []
     start = time.perf_counter()
     with progress(None, "colouring", total=len(paths)) as bar:
 
@@ -446,7 +448,7 @@ def colorize(
             write_image(path, result_bgr)
             if compare:
                 both = np.hstack([grayscale(image_bgr), result_bgr])
-                write_image(_comparison(path), both)
+                write_image(comparison(path), both)
 
         def report(path: Path, error: InputError | None):
             bar.update()
@@ -463,7 +465,7 @@ def colorize(
         f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB",
         err=True,
     )
-    _name_unreadable(unreadable, len(paths))
+    check_all_read(unreadable, len(paths))
 
 
 def _box(given: str) -> tuple[int, int, int, int]:
@@ -479,97 +481,19 @@ def _box(given: str) -> tuple[int, int, int, int]:
 
 def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
     """The network to use: that of --weights, of a run that is named, or our own."""
-    from helpers.checkpoint import find_weights, load_weights
+    from helpers.checkpoint import find_weights, load_network
     from helpers.results import default_run_dir
 
-    path = find_weights(weights) if weights else None
-    if not weights and (profile or run_dir):
-        folder = default_run_dir(profile, run_dir)
-        path = next((folder / x for x in names if (folder / x).exists()), None)
-        if path is None:
-            raise InputError(
-                f"{folder}: no trained {kind} here; "
-                "run `deepcolor run` first or give --weights"
-            )
-    path = path or find_weights(kind)
-    net, metadata = load_weights(path)
-    if net.predicts != {"regressor": "mean", "colorizer": "map"}[kind]:
+    if weights or not (profile or run_dir):
+        return load_network(find_weights(weights or kind), kind)
+    folder = default_run_dir(profile, run_dir)
+    found = [folder / name for name in names if (folder / name).exists()]
+    if not found:
         raise InputError(
-            f"{path}: holds a {metadata['network']}; this command needs a {kind}"
+            f"{folder}: no trained {kind} here; "
+            "run `deepcolor run` first or give --weights"
         )
-    return net
-
-
-def _photographs(
-    inputs: tuple[str, ...], decode: Callable
-) -> list[tuple[str, Path, Callable]]:
-    """(name in the output, where it lies, read) of each photograph; none is read yet.
-
-    `decode` makes an image of the bytes of a file.
-    """
-    from helpers.images import PatternSource, open_source
-
-    found = []
-    for given in inputs:
-        path = Path(given)
-        if path.is_file() and path.suffix.lower() != ".zip":
-            read = partial(_decoded, path, path.read_bytes, decode)
-            found.append((path.name, path, read))
-            continue
-        is_pattern = glob.has_magic(given) and not path.exists()
-        source = PatternSource(given) if is_pattern else open_source(path)
-        for name in source.names:
-            place = source.path / name
-            read = partial(_decoded, place, partial(source.read, name), decode)
-            found.append((name, place, read))
-    return found
-
-
-def _decoded(place: Path, read: Callable, decode: Callable):
-    """The image of one file or archive member; raises InputError that names it."""
-    from helpers.images import UnreadableImage
-
-    try:
-        return decode(read())
-    except OSError as error:
-        raise InputError(f"{place}: cannot read ({error.strerror})") from error
-    except UnreadableImage as error:
-        raise InputError(f"{place}: {error}") from error
-
-
-def _comparison(path: Path) -> Path:
-    """Where grayscale and coloured go side by side: beside the coloured photograph."""
-    return path.with_suffix(".compare.png")
-
-
-def _new_paths(
-    photographs: list[tuple], folder: Path, force: bool, compare: bool
-) -> list[Path]:
-    """Where each coloured photograph goes; refuses before any work what is in the way."""
-    taken, paths = {}, []
-    for name, place, _ in photographs:
-        paths.append(folder / f"{Path(name).with_suffix('').as_posix()}.png")
-        for path in (paths[-1], _comparison(paths[-1]))[: 2 if compare else 1]:
-            key = str(path).casefold() if IGNORES_CASE else str(path)
-            if key in taken:
-                raise InputError(
-                    f"{taken[key]} and {place}: both would become {path}; "
-                    "rename one or colour it into another folder"
-                )
-            if os.path.lexists(path) and not force:
-                raise InputError(
-                    f"{path}: already there; use --force or another folder"
-                )
-            taken[key] = place
-    return paths
-
-
-def _name_unreadable(errors: list[str], total: int) -> None:
-    if errors:
-        raise WorkFailed(
-            f"{len(errors)} of {total} photographs cannot be read, the others are done; "
-            f"replace or remove: {'; '.join(errors)}"
-        )
+    return load_network(found[0], kind)
 
 
 @main.command()

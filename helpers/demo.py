@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from helpers.checkpoint import WEIGHTS, find_weights, load_weights
+from helpers.checkpoint import WEIGHTS, find_weights, load_network
 from helpers.colorize import colorize
 from helpers.files import InputError
 from helpers.images import UnreadableImage, decode_picture, write_image
@@ -66,16 +66,12 @@ def load_networks(weights: tuple[str, ...] = ()) -> dict[str, ChrominanceNet]:
     own = [name for name in OWN if (WEIGHTS / f"{name}.safetensors").is_file()]
     nets = {}
     for path in map(find_weights, weights or own):
-        net, metadata = load_weights(path)
-        if net.predicts != "map":
-            raise InputError(
-                f"{path}: holds a {metadata['network']}; the page needs a colorizer"
-            )
+        net = load_network(path, "colorizer")
         nets[path.stem if path.stem not in nets else str(path)] = net
     if not nets:
         raise InputError(
             "weights/: no network that colours lies here; train one "
-            "(`deepcolor train unet`) and give its file with --weights"
+            "(`deepcolor train best/scratch`) and give its file with --weights"
         )
     return nets
 

@@ -13,7 +13,7 @@ class Profile:
 
     copies     size of the augmented training set, in copies of the training part
     regressor, explore, batchnorm, colorizer, extra  epochs in notebooks 04 to 08
-    best       epochs of the U-Net of notebook 08
+    best       epochs of the U-Nets of notebook 08 and of `best/`
     report_000, report_001, report_003, report_004  epochs of the earlier reports' networks,
                at most: `full` leaves each its own number
     study_images, study_size  training pictures of notebook 09 at most, and pixels a side

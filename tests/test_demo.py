@@ -109,7 +109,7 @@ def test_without_a_network_that_colours_one_line_says_so(own_weights):
     path = save_regressor(own_weights / "regressor.safetensors")
     with pytest.raises(InputError, match="no network that colours"):
         demo.load_networks()
-    with pytest.raises(InputError, match=r"regressor; the page needs a colorizer"):
+    with pytest.raises(InputError, match=r"holds a regressor; give a colorizer"):
         demo.load_networks((str(path),))
 
 

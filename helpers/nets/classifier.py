@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers.lab import L_MAX
 from helpers.nets.base import ChrominanceNet
 from helpers.nets.unet import UNetTrunk
 
@@ -127,7 +128,7 @@ class Classifier(ChrominanceNet):
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Natural L* (B, 1, H, W) in 0..100 to natural ab, float32, enlarged bilinearly."""
-        ab = self.decode(self(L.float() / 100), self.temperature)
+        ab = self.decode(self(L.float() / L_MAX), self.temperature)
         return F.interpolate(ab, scale_factor=self.fold, mode="bilinear")
 
     def extra_repr(self) -> str:
