@@ -155,13 +155,13 @@ def _join(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _enlarged(net: Colorizer, L: np.ndarray, strength: float) -> DetailedMap:
     """What the network predicts for L* (H, W), as it is at H x W.
 
-    Of a network that works at a half or a quarter of the size (`fold`) and enlarges its
-    map itself, a large photograph gets the map before that: its edges are to be found.
+    Of a network that enlarges its map itself, a large photograph gets the map before
+    that: its edges are to be found.
     """
     small_L = _shrink(L, 2**net.num_down)
     ab = _predict(net, small_L)[0].permute(1, 2, 0).numpy() * np.float32(strength)
     if L.size > small_L.size:
-        height, width = (n // getattr(net, "fold", 1) for n in small_L.shape)
+        height, width = (n // net.enlarges for n in small_L.shape)
         ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_AREA)
     return DetailedMap(ab, L)
 

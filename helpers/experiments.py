@@ -17,6 +17,7 @@ UNET = Recipe(num_epochs=0, batch_size=25, lr=6e-3, weight_decay=0.05)
 MUON = Recipe(num_epochs=0, batch_size=25, lr=3e-2, optimizer="muon")
 PLAIN_END = replace(MUON, plain_end=0.3)
 SHORT = replace(PLAIN_END, num_epochs=20)
+FINAL = replace(PLAIN_END, plain_end=0.2, lr_end=0.05)
 MEAN = Recipe(num_epochs=0, batch_size=25, lr=1e-2)
 
 REPORT_000 = "report 000, {}, 1000 epochs"
@@ -39,10 +40,14 @@ def _classifier(lam: float) -> Experiment:
     return Experiment("classifier", options, "explore", UNET)
 
 
-def _best(recipe: Recipe, base: int = 0, network: str = "unet", **more) -> Experiment:
+def _best(
+    recipe: Recipe, length="best", base=0, network="unet", fine=0, **more
+) -> Experiment:
     options = {"base": base or Sized("best_base"), "fold": 4, "up": 1, "twice": True}
+    if fine:
+        options["fine"] = fine
     published = REGRESSOR if network == "unet_mean" else MAPS
-    return Experiment(network, options, "best", recipe, published, fresh=True, **more)
+    return Experiment(network, options, length, recipe, published, fresh=True, **more)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -90,6 +95,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/muon": _best(MUON),
     "best/bright": _best(MUON, darkens=False),
     "best/scratch": _best(PLAIN_END, darkens=False),
+    # the network that ships: a finer last step, a rate that never ends, four times as long
+    "best/fine": _best(FINAL, "final", fine=16, darkens=False),
     "best/mean": _best(PLAIN_END, darkens=False, network="unet_mean"),
     "best/classifier": Experiment(
         "classifier",

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from helpers.files import sha256
 

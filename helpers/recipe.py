@@ -11,6 +11,8 @@ from torch import nn
 from helpers.files import InputError
 from helpers.muon import Muon
 
+START = 25  # onecycle begins with the peak of the learning rate over this
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -20,11 +22,12 @@ class Recipe:
     batch_size    images in a minibatch
     lr            learning rate; the peak where the schedule is onecycle
     optimizer     "adamw", "adam", "sgd" or "muon"
-    schedule      "onecycle" (warm up, then down to zero) or "constant"
+    schedule      "onecycle" (warm up, then down to `lr_end`) or "constant"
     weight_decay  as the optimizer defines it
     momentum      of sgd
     patience      stop after so many epochs without a better validation figure; 0: never
     delta         another rule to stop, where it is not 0: see `has_settled`
+    lr_end        of onecycle, as a share of the peak
     plain_end     share of the epochs, the last ones, in which images that are augmented
                   anew are mirrored at most: what is tested is no crop either
     best          the validation figure that says which epoch's weights are kept: "mse"
@@ -41,6 +44,7 @@ class Recipe:
     momentum: float = 0.9
     patience: int = 0
     delta: float = 0.0
+    lr_end: float = 0.0
     plain_end: float = 0.0
     best: str = "mse"
     start: str = ""
@@ -104,6 +108,8 @@ def make_optimizer(
             optimizer,
             [group["lr"] for group in optimizer.param_groups],
             total_steps=max(recipe.num_epochs * steps_per_epoch, 2),
+            div_factor=START,
+            final_div_factor=1 / max(START * recipe.lr_end, 1e-4),
             cycle_momentum=recipe.optimizer != "muon",
         )
     elif recipe.schedule == "constant":

@@ -27,6 +27,7 @@ class ChrominanceNet(nn.Module):
 
     predicts = "map"
     size = 128  # pixels a side of the pictures it is made for
+    enlarges = 1  # how many times it enlarges its map, to the size of its input
     scale: AbScale
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:

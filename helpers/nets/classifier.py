@@ -50,7 +50,7 @@ class Classifier(ChrominanceNet):
             raise ValueError(f"num_bins {num_bins}: use {NEIGHBOURS} to {on_grid}")
         if not (0 <= lam <= 1 and temperature > 0):
             raise ValueError(f"lam {lam}, temperature {temperature}: use 0..1 and > 0")
-        self.grid, self.lam, self.fold = grid, lam, fold
+        self.grid, self.lam, self.enlarges = grid, lam, fold
         self.num_down = levels - 1 + fold.bit_length() - 1
         self.trunk = UNetTrunk(base, levels, most, fold, up)
         self.last = nn.Conv2d(base, num_bins, 1)
@@ -129,14 +129,14 @@ class Classifier(ChrominanceNet):
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Natural L* (B, 1, H, W) in 0..100 to natural ab, float32, enlarged bilinearly."""
         ab = self.decode(self(L.float() / L_MAX), self.temperature)
-        return F.interpolate(ab, scale_factor=self.fold, mode="bilinear")
+        return F.interpolate(ab, scale_factor=self.enlarges, mode="bilinear")
 
     def extra_repr(self) -> str:
         """Show what tells two classifiers apart where the network is printed."""
         return f"grid={self.grid}, lam={self.lam}"
 
     def _small(self, ab: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(ab.float(), self.fold)
+        return F.avg_pool2d(ab.float(), self.enlarges)
 
 
 def _tabulate(net: Classifier, *_) -> None:

@@ -51,12 +51,38 @@ class UNetTrunk(nn.Module):
         return x
 
 
+class FineStep(nn.Module):
+    """One step from a quarter of the input's size to a half, with all of L* beside it.
+
+    forward: feature maps (B, before, H/fold, W/fold) and L (B, 1, H, W) to feature maps
+    (B, maps, H/2, W/2).
+    Source: Shi and others, Real-Time Single Image Super-Resolution, CVPR 2016 (shuffle).
+    """
+
+    def __init__(self, before: int, maps: int, fold: int):
+        super().__init__()
+        between, factor = maps // 2, fold // 2
+        self.enlarge = nn.Sequential(
+            nn.Conv2d(before, between * factor**2, 1, bias=False),
+            nn.BatchNorm2d(between * factor**2),
+            nn.ReLU(),
+            nn.PixelShuffle(factor),
+        )
+        self.fold = nn.PixelUnshuffle(2)
+        self.convolution = _convolutions(between + 4, maps, 1)
+
+    def forward(self, x: torch.Tensor, L: torch.Tensor) -> torch.Tensor:
+        """Feature maps at a quarter, and L*/100, to feature maps at a half."""
+        return self.convolution(torch.cat([self.enlarge(x), self.fold(L)], dim=1))
+
+
 class UNet(ChrominanceNet):
     """A U-Net that predicts ab at a half or a quarter of the size, enlarged bilinearly.
 
     The eye and our metric need no finer chrominance. `base`, `levels`, `most`, `fold`
     and `up` as `UNetTrunk` has them; `head` as for the colorizer.
     twice     predict the mirrored picture as well, and take the mean of both
+    fine      feature maps of a `FineStep` before the last layer, 0 for none
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> (B, 2, H, W).
     """
@@ -70,22 +96,27 @@ class UNet(ChrominanceNet):
         fold: int = 2,
         up: int = 2,
         twice: bool = False,
+        fine: int = 0,
     ):
         super().__init__()
         self.twice = twice
         self.scale = AbScale(head)
         self.num_down = levels - 1 + fold.bit_length() - 1
         self.trunk = UNetTrunk(base, levels, most, fold, up)
-        self.last = nn.Conv2d(base, 2, 1)
+        self.fine = FineStep(base, fine, fold) if fine else None
+        self.last = nn.Conv2d(fine or base, 2, 1)
         nn.init.zeros_(self.last.weight)  # starts at the mean colour
         start_in_the_middle(self.last, head)
         self.activation = activation(head)
-        self.fold = fold
+        self.enlarges = 2 if fine else fold
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""
-        small = self.activation(self.last(self.trunk(L)))  # (B, 2, H/fold, W/fold)
-        return F.interpolate(small, scale_factor=self.fold, mode="bilinear")
+        x = self.trunk(L)
+        if self.fine:
+            x = self.fine(x, L)
+        small = self.activation(self.last(x))  # (B, 2, H/enlarges, W/enlarges)
+        return F.interpolate(small, scale_factor=self.enlarges, mode="bilinear")
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Natural L* (B, 1, H, W) in 0..100 to natural ab (B, 2, H, W), float32."""
