@@ -9,7 +9,7 @@ import torch
 from helpers import nets
 from helpers.augment import FreshImages, augment_copies
 from helpers.baselines import BASELINES, MeanChrominance
-from helpers.checkpoint import find_weights, load_weights, save_weights
+from helpers.checkpoint import save_weights
 from helpers.evaluation import Evaluation, evaluate
 from helpers.execution import PLAIN, Execution, set_seed
 from helpers.experiments import DEFAULT_SEED, Experiment, Published, get_experiment
@@ -153,8 +153,6 @@ def train_experiment(
             stop=more.get("stop"),
         )
         net.take(first.net)
-    if experiment.start:
-        recipe = replace(recipe, start=_start_from(experiment.start, net))
     goes_on = checkpoint is not None and checkpoint.exists()
     history = fit(
         net,
@@ -168,13 +166,6 @@ def train_experiment(
         **more,
     )
     return Trained(experiment, options, net, history, data.evaluate(net))
-
-
-def _start_from(name: str, net: nets.ChrominanceNet) -> str:
-    """Give `net` the weights of the course's file of this name; returns their SHA-256."""
-    first, metadata = load_weights(find_weights(name))
-    net.load_state_dict(first.state_dict())
-    return metadata["sha256"]
 
 
 def network_row(

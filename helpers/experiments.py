@@ -16,7 +16,6 @@ WIDE = Recipe(num_epochs=0, batch_size=25, lr=6e-3)
 UNET = Recipe(num_epochs=0, batch_size=25, lr=6e-3, weight_decay=0.05)
 MUON = Recipe(num_epochs=0, batch_size=25, lr=3e-2, optimizer="muon")
 PLAIN_END = replace(MUON, plain_end=0.3)
-SHORT = replace(PLAIN_END, num_epochs=20)
 FINAL = replace(PLAIN_END, plain_end=0.2, lr_end=0.05)
 MEAN = Recipe(num_epochs=0, batch_size=25, lr=1e-2)
 
@@ -40,10 +39,8 @@ def _classifier(lam: float) -> Experiment:
     return Experiment("classifier", options, "explore", UNET)
 
 
-def _best(
-    recipe: Recipe, length="best", base=0, network="unet", fine=0, **more
-) -> Experiment:
-    options = {"base": base or Sized("best_base"), "fold": 4, "up": 1, "twice": True}
+def _best(recipe: Recipe, length="best", network="unet", fine=0, **more) -> Experiment:
+    options = {"base": Sized("best_base"), "fold": 4, "up": 1, "twice": True}
     if fine:
         options["fine"] = fine
     published = REGRESSOR if network == "unet_mean" else MAPS
@@ -113,10 +110,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         fresh=True,
         darkens=False,
     ),
-    # the same from weights that were trained on many other people; longer, it learns ours
-    # by heart
-    "best/start": _best(MUON, base=32, size=96),  # so large are the faces in ours
-    "best/warm": _best(SHORT, base=32, darkens=False, start="start"),
     **REPORTS,
 }
 

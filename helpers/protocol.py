@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from helpers.faces import IMAGE_SIZE
 from helpers.profiles import Profile
 from helpers.recipe import Recipe
 
@@ -41,8 +40,6 @@ class Experiment:
     copies            size of the fixed set in copies of the training part; 0: the profile's
     darkens           whether copies are darkened, as the assignment asks
     first             the experiment whose trained network this one takes over, or ""
-    start             name of the weights in `weights/` that training begins with, or ""
-    size              pixels a side of the photographs that it learns from
     is_study          trained on grey and RGB (`study`), not on the course's L* and a*, b*
     """
 
@@ -55,8 +52,6 @@ class Experiment:
     copies: int = 0
     darkens: bool = True
     first: str = ""
-    start: str = ""
-    size: int = IMAGE_SIZE
     is_study: bool = False
 
     def options_for(self, profile: Profile) -> dict:

@@ -32,7 +32,6 @@ class Recipe:
                   anew are mirrored at most: what is tested is no crop either
     best          the validation figure that says which epoch's weights are kept: "mse"
                   (lowest) or "accuracy" (highest)
-    start         SHA-256 of the trained weights that it begins with, or "" for random ones
     """
 
     num_epochs: int
@@ -47,7 +46,6 @@ class Recipe:
     lr_end: float = 0.0
     plain_end: float = 0.0
     best: str = "mse"
-    start: str = ""
 
     def ends_plainly(self, epoch: int) -> bool:
         """Whether this epoch, counted from 1, is one of the plain ones at the end."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.experiments import EXPERIMENTS, get_experiment, get_profile
-from helpers.faces import PORTRAITS, find_images, load_faces
+from helpers.faces import IMAGE_SIZE, PORTRAITS, find_images, load_faces
 from helpers.files import (
     PROJECT,
     InputError,
@@ -141,7 +141,7 @@ def _size(name: str, profile: str) -> int:
     """Pixels a side of the photographs that a network is trained on."""
     experiment = get_experiment(name)
     row = get_profile(profile)
-    return row.study_size if experiment.is_study else experiment.size
+    return row.study_size if experiment.is_study else IMAGE_SIZE
 
 
 def _task(

@@ -51,7 +51,7 @@ def train_one(
         size, most = row.study_size, row.study_images
         data = load_study(images, by=split, seed=seed, most=most, size=size)
     else:
-        faces = load_faces(images, size=experiment.size)
+        faces = load_faces(images)
         parts = split_faces(faces, by=split, seed=seed)
         copies = experiment.copies_for(row)
         data = course_data(faces, parts, copies, seed, experiment.darkens)

@@ -45,6 +45,8 @@ def small_net(**options) -> nets.Colorizer:
 class Painter(nn.Module):
     """In a network's place: paints what `colour` makes of L*, notes what it is shown."""
 
+    enlarges = 1
+
     def __init__(self, colour, num_down: int = 5):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))

@@ -197,9 +197,9 @@ def test_a_regressor_is_not_compared_with_the_plain_colorizer():
 def test_splits_are_compared_with_those_of_their_own_kind():
     plain = several("best/plain", {0: 2e-4, 4: 1e-4})
     plain += several("best/plain", {0: 4e-4, 4: 4e-4}, split="groups")
-    ours = several("best/warm", {0: 3e-4, 4: 3e-4}, split="groups")
+    ours = several("best/muon", {0: 3e-4, 4: 3e-4}, split="groups")
     below = ledger_page([*plain, *ours]).split("## Over several splits")[1]
-    (line,) = lines_with(below, "| best/warm |")
+    (line,) = lines_with(below, "| best/muon |")
     assert "-25% (-25%, -25%)" in line and line.count("%") == 3
     assert "| 0 + 2 |" in line
 

@@ -10,7 +10,7 @@ from helpers.checkpoint import WEIGHTS, find_weights, load_weights
 from helpers.cli import main
 from helpers.files import PROJECT
 
-NAMES = {"colorizer": "map", "regressor": "mean", "classifier": "map", "start": "map"}
+NAMES = {"colorizer": "map", "regressor": "mean", "classifier": "map"}
 PHOTOGRAPHS = PROJECT.parent / "shared" / "face_images.zip"
 
 
