@@ -585,6 +585,13 @@ def test_one_cycle_warms_up_to_the_rate_and_ends_near_zero():
     assert found[peak:20] == sorted(found[peak:20], reverse=True)
 
 
+def test_one_cycle_may_end_at_a_share_of_the_rate():
+    found = rates(schedule="onecycle", lr=0.01, lr_end=0.05)
+    assert found[19] == pytest.approx(0.0005)
+    assert found[:4] == rates(schedule="onecycle", lr=0.01)[:4]
+    assert min(found) == found[0] < 0.0005
+
+
 def test_the_optimizers_are_torch_s_with_the_recipe_s_numbers():
     kinds = {
         "sgd": torch.optim.SGD,
