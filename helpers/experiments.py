@@ -16,6 +16,7 @@ WIDE = Recipe(num_epochs=0, batch_size=25, lr=6e-3)
 UNET = Recipe(num_epochs=0, batch_size=25, lr=6e-3, weight_decay=0.05)
 MUON = Recipe(num_epochs=0, batch_size=25, lr=3e-2, optimizer="muon")
 PLAIN_END = replace(MUON, plain_end=0.3)
+PEOPLE = replace(PLAIN_END, num_epochs=16, lr_end=0.02)
 FINAL = replace(PLAIN_END, plain_end=0.2, lr_end=0.05)
 MEAN = Recipe(num_epochs=0, batch_size=25, lr=1e-2)
 
@@ -106,6 +107,16 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
         "best",
         PLAIN_END,
+        MAPS,
+        fresh=True,
+        darkens=False,
+    ),
+    # for people whom it has never seen: small, short, the mean colour apart
+    "best/people": Experiment(
+        "tone_unet",
+        {"base": Sized("unet_base"), "fold": 4, "up": 1, "twice": True},
+        "best",
+        PEOPLE,
         MAPS,
         fresh=True,
         darkens=False,

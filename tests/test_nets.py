@@ -7,11 +7,13 @@ from helpers.nets import (
     NETWORKS,
     Colorizer,
     Regressor,
+    ToneUNet,
     UNet,
     build,
     count_parameters,
     size_table,
 )
+from helpers.nets.tone import tones
 
 COURSE = [
     "regressor",
@@ -151,6 +153,33 @@ def test_the_fine_step_predicts_at_half_the_size_and_sees_every_pixel():
     net.trunk.requires_grad_(False)
     (near,) = torch.autograd.grad(inner[0][0, :, 4, 4].sum(), L)
     assert (near[0, 0, 6:12, 6:12] != 0).all()  # 3 x 3 patches of 2 x 2 pixels
+
+
+def test_tones_tell_the_light_and_not_the_place():
+    L = luminance(3, 32)
+    found = tones(L)
+    assert found.shape == (3, 7)
+    assert torch.allclose(found, tones(L.flip(3)), atol=1e-5)
+    assert torch.allclose(found, tones(L.transpose(2, 3)), atol=1e-5)
+    brighter = tones(L + 0.1)
+    assert torch.allclose(brighter[:, 0], found[:, 0] + 0.8, atol=1e-4)
+    assert torch.allclose(brighter[:, 1:], found[:, 1:], atol=1e-4)
+
+
+def test_the_mean_colour_has_a_head_of_its_own_that_does_not_train_the_encoder():
+    net = ToneUNet(base=4, levels=2).eval()
+    for layer in (net.last, net.from_tones, net.from_features):
+        nn.init.normal_(layer.weight)
+    out = net(luminance(3, 32))
+    mean = out.mean(dim=(2, 3))
+    assert out.shape == (3, 2, 32, 32)
+    assert mean.std() > 0.01 and (out - mean[:, :, None, None]).std() > 0.001
+    mean.sum().backward()
+    assert net.from_tones.weight.grad.abs().min() > 0
+    assert net.from_features.weight.grad.abs().max() > 0
+    map_grad = max(p.grad.abs().max() for p in net.trunk.parameters() if p.ndim == 4)
+    head_grad = net.from_features.weight.grad.abs().max()
+    assert map_grad < 1e-4 * head_grad
 
 
 # Parameters -----------------------------------------------------------------------

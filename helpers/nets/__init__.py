@@ -19,6 +19,7 @@ from helpers.nets.earlier import (
 )
 from helpers.nets.global_local import GlobalLocal
 from helpers.nets.regressor import Regressor
+from helpers.nets.tone import ToneUNet
 from helpers.nets.unet import UNet, UNetMean
 
 NETWORKS = {
@@ -26,6 +27,7 @@ NETWORKS = {
     "colorizer": Colorizer,
     "unet": UNet,
     "unet_mean": UNetMean,
+    "tone_unet": ToneUNet,
     "classifier": Classifier,
     "pooled_regressor": PooledRegressor,
     "pooled_colorizer": PooledColorizer,
@@ -64,6 +66,7 @@ __all__ = [
     "Stack",
     "StridedColorizer",
     "StridedRegressor",
+    "ToneUNet",
     "UNet",
     "UNetMean",
     "WeirdNet",

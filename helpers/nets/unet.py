@@ -39,15 +39,22 @@ class UNetTrunk(nn.Module):
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) in 0..1 to feature maps (B, base, H/fold, W/fold)."""
-        x, skips = self.fold(L), []
-        for level, block in enumerate(self.down):
-            if level:
-                skips.append(x)
-                x = F.max_pool2d(x, 2)
-            x = block(x)
-        for block in self.up:
+        return self.decode(self.encode(L))
+
+    def encode(self, L: torch.Tensor) -> list[torch.Tensor]:
+        """The way down: the feature maps of each level, the finest first."""
+        first, *others = self.down
+        levels = [first(self.fold(L))]
+        for block in others:
+            levels.append(block(F.max_pool2d(levels[-1], 2)))
+        return levels
+
+    def decode(self, levels: list[torch.Tensor]) -> torch.Tensor:
+        """The way up from the coarsest level, each joined to its skip."""
+        *skips, x = levels
+        for block, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = block(torch.cat([x, skips.pop()], dim=1))
+            x = block(torch.cat([x, skip], dim=1))
         return x
 
 
