@@ -56,8 +56,8 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=7, explore=2, batchnorm=2, colorizer=3, extra=1, best=3,
-        final=3, report_000=1, report_001=2, report_003=3, report_004=2, study_images=200,
+        copies=2, regressor=7, explore=2, batchnorm=2, colorizer=3, extra=1, best=2,
+        final=2, report_000=1, report_001=2, report_003=3, report_004=2, study_images=200,
         study_size=40,
         wide_maps=(8, 16, 32, 64), unet_base=8, best_base=8,
         strided_maps=(4, 8, 16, 32, 32, 64), global_size=64, global_width=0.125,
