@@ -40,10 +40,10 @@ def _classifier(lam: float) -> Experiment:
     return Experiment("classifier", options, "explore", UNET)
 
 
-def _best(recipe: Recipe, length="best", network="unet", fine=0, **more) -> Experiment:
-    options = {"base": Sized("best_base"), "fold": 4, "up": 1, "twice": True}
-    if fine:
-        options["fine"] = fine
+def _best(
+    recipe: Recipe, length="best", network="unet", base="best_base", fine=0, **more
+) -> Experiment:
+    options = {"base": Sized(base), "fold": 4, "up": 1, "twice": True, "fine": fine}
     published = REGRESSOR if network == "unet_mean" else MAPS
     return Experiment(network, options, length, recipe, published, fresh=True, **more)
 
@@ -93,7 +93,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/muon": _best(MUON),
     "best/bright": _best(MUON, darkens=False),
     "best/scratch": _best(PLAIN_END, darkens=False),
-    # the network that ships: a finer last step, a rate that never ends, four times as long
+    # the network that ships: a finer last step, a rate that does not end at 0, more epochs
     "best/fine": _best(FINAL, "final", fine=16, darkens=False),
     "best/mean": _best(PLAIN_END, darkens=False, network="unet_mean"),
     "best/classifier": Experiment(
@@ -112,15 +112,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         darkens=False,
     ),
     # for people whom it has never seen: small, short, the mean colour apart
-    "best/people": Experiment(
-        "tone_unet",
-        {"base": Sized("unet_base"), "fold": 4, "up": 1, "twice": True},
-        "best",
-        PEOPLE,
-        MAPS,
-        fresh=True,
-        darkens=False,
-    ),
+    "best/people": _best(PEOPLE, network="tone_unet", base="unet_base", darkens=False),
     **REPORTS,
 }
 
