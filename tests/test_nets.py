@@ -168,8 +168,9 @@ def test_tones_tell_the_light_and_not_the_place():
     assert torch.allclose(brighter[:, 1:], found[:, 1:], atol=1e-4)
 
 
-def test_the_mean_colour_has_a_head_of_its_own_that_does_not_train_the_encoder():
-    net = ToneUNet(base=4, levels=2).eval()
+@pytest.mark.parametrize("fine", [0, 6])
+def test_the_mean_colour_has_a_head_of_its_own_that_does_not_train_the_encoder(fine):
+    net = ToneUNet(base=4, levels=2, fine=fine).eval()
     for layer in (net.last, net.from_tones, net.from_features):
         nn.init.normal_(layer.weight)
     out = net(luminance(3, 32))
@@ -344,6 +345,7 @@ def test_labels_name_another_scale_than_the_head_s():
 
 
 def test_fit_scale_takes_the_statistics_of_what_the_network_predicts():
+    torch.manual_seed(0)
     ab = torch.randn(40, 2, 8, 8) * 5 + torch.tensor([3.0, 8.0]).view(2, 1, 1)
     colorizer, regressor = Colorizer(head="linear"), Regressor(head="linear")
     colorizer.fit_scale(ab)

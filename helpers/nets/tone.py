@@ -31,7 +31,7 @@ class ToneUNet(UNet):
     a linear function of the picture's tones and of what the encoder sees, which is not
     trained for it.
 
-    Options and forward as `UNet`, with the linear head and without the fine step.
+    Options and forward as `UNet`.
     """
 
     def __init__(self, **options):
@@ -49,6 +49,6 @@ class ToneUNet(UNet):
         features = levels[-1].mean(dim=(2, 3)).detach()
         features = F.dropout(features, DROPOUT, self.training)
         mean = self.from_tones(tones(L)) + self.from_features(features)  # (B, 2)
-        small = self.last(self.trunk.decode(levels))
-        small = small - small.mean(dim=(2, 3), keepdim=True) + mean[:, :, None, None]
-        return F.interpolate(small, scale_factor=self.enlarges, mode="bilinear")
+        small = self.small(levels, L)
+        small = small - small.mean(dim=(2, 3), keepdim=True)
+        return self.enlarge(small + mean[:, :, None, None])

@@ -119,11 +119,17 @@ class UNet(ChrominanceNet):
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""
-        x = self.trunk(L)
-        if self.fine:
-            x = self.fine(x, L)
-        small = self.activation(self.last(x))  # (B, 2, H/enlarges, W/enlarges)
-        return F.interpolate(small, scale_factor=self.enlarges, mode="bilinear")
+        return self.enlarge(self.small(self.trunk.encode(L), L))
+
+    def small(self, levels: list[torch.Tensor], L: torch.Tensor) -> torch.Tensor:
+        """The encoder's levels to the map before its activation, H/enlarges high."""
+        x = self.trunk.decode(levels)
+        return self.last(self.fine(x, L) if self.fine else x)
+
+    def enlarge(self, small: torch.Tensor) -> torch.Tensor:
+        """The small map, after the head's activation, at the size of the input."""
+        y = self.activation(small)
+        return F.interpolate(y, scale_factor=self.enlarges, mode="bilinear")
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Natural L* (B, 1, H, W) in 0..100 to natural ab (B, 2, H, W), float32."""
