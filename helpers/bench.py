@@ -326,7 +326,7 @@ def _processes():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.bench"])
+    context.set_forkserver_preload(["helpers.bench", "torch._dynamo"])
     return context
 
 

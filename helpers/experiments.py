@@ -37,7 +37,7 @@ def _colorizer(length: str, published=SIGMOID, recipe=SMALL, **options) -> Exper
 
 def _classifier(lam: float) -> Experiment:
     options = {"base": Sized("unet_base"), "fold": 4, "lam": lam}
-    return Experiment("classifier", options, "explore", UNET)
+    return Experiment("classifier", options, "best", UNET)
 
 
 def _best(
@@ -75,7 +75,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     # notebook 08: a regressor and classifiers with one trunk, at a quarter of the size
     "unet/quarter": Experiment(
-        "unet", {"base": Sized("unet_base"), "fold": 4}, "explore", UNET, MAPS
+        "unet", {"base": Sized("unet_base"), "fold": 4}, "best", UNET, MAPS
     ),
     "classifier/plain": _classifier(lam=1.0),
     "classifier/rebalanced": _classifier(lam=0.5),

@@ -203,7 +203,12 @@ def find_groups(
 
 
 def split_faces(
-    faces: FaceSet, *, by: str = "random", seed: int = 0, test_fraction: float = 0.1
+    faces: FaceSet,
+    *,
+    by: str = "random",
+    seed: int = 0,
+    test_fraction: float = 0.1,
+    most: int | None = None,
 ) -> Split:
     """Part the images into training and test, before anything else happens to them.
 
@@ -212,7 +217,8 @@ def split_faces(
     others do not change when a photograph is added, so in the random split at most one
     image for each added one changes its side. By groups, no sitter stands in both parts
     and whole sitters may move; without known groups the split is random and `how` says
-    so. Both parts come shuffled by torch.randperm.
+    so. Both parts come shuffled by torch.randperm; of the training part the first `most`
+    remain, all without it.
     Raises InputError for another `by` or a fraction that leaves a part empty.
     """
     if by not in ("random", "groups"):
@@ -239,7 +245,7 @@ def split_faces(
             f"test_fraction {test_fraction}: leaves {len(train)} training and "
             f"{len(test)} test images of {len(faces)}; use about 0.1"
         )
-    return Split(_shuffled(train, seed), _shuffled(sorted(test), seed), how)
+    return Split(_shuffled(train, seed)[:most], _shuffled(sorted(test), seed), how)
 
 
 def as_float(images: torch.Tensor) -> torch.Tensor:

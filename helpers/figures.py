@@ -107,7 +107,7 @@ def learning_curves(
         ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
                     ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {}
     ax.legend(fontsize=7, handlelength=3, **beside)  # long enough for a dash to show
     ax.grid(alpha=0.3, which="both")
@@ -126,7 +126,7 @@ def study_curves(histories: Mapping[str, dict]) -> Figure:
                 ax.plot(history["epoch"], history[f"{part}_{figure}"], f".{dash}",
                         color=f"C{number}",
                         label=name if dash == "-" else None)  # fmt: skip
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3, which="both")
     axes[0].set(xlabel="epoch", ylabel="MSE of R, G, B in -1..1", yscale="log")
     axes[1].set(xlabel="epoch", ylabel="share of values within 12 of 255")

@@ -8,9 +8,8 @@ It equals the MSE of OpenCV's 8-bit Lab divided by 255, up to a rounding floor o
 from dataclasses import dataclass
 
 import numpy as np
+import skimage
 import torch
-from skimage.color import deltaE_ciede2000
-from skimage.metrics import structural_similarity
 
 from helpers.lab import SCALE_S, bgr_to_lab
 
@@ -67,7 +66,7 @@ def ssim(image_hat: np.ndarray, image: np.ndarray) -> float:
     Gaussian window 11x11, sigma 1.5, as Wang, Bovik, Sheikh and Simoncelli (2004).
     """
     return float(
-        structural_similarity(
+        skimage.metrics.structural_similarity(
             image_hat,
             image,
             channel_axis=2,
@@ -81,7 +80,9 @@ def ssim(image_hat: np.ndarray, image: np.ndarray) -> float:
 
 def ciede2000(image_hat_bgr: np.ndarray, image_bgr: np.ndarray) -> np.ndarray:
     """Perceived colour difference of each pixel (H, W); 1 is just noticeable."""
-    return deltaE_ciede2000(bgr_to_lab(image_bgr), bgr_to_lab(image_hat_bgr))
+    return skimage.color.deltaE_ciede2000(
+        bgr_to_lab(image_bgr), bgr_to_lab(image_hat_bgr)
+    )
 
 
 def colorfulness(image_bgr: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from helpers.files import InputError
 class Profile:
     """One row of numbers: how long each part of the course trains.
 
+    photographs  training photographs at most, or None
     copies     size of the augmented training set, in copies of the training part
     regressor, explore, batchnorm, colorizer, extra  epochs in notebooks 04 to 08
     best       epochs of the U-Nets of notebook 08 and of `best/`
@@ -26,6 +27,7 @@ class Profile:
                report 004's networks
     """
 
+    photographs: int | None
     copies: int
     regressor: int
     explore: int
@@ -56,23 +58,23 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        copies=2, regressor=7, explore=2, batchnorm=2, colorizer=3, extra=1, best=2,
-        final=2, report_000=1, report_001=2, report_003=3, report_004=2, study_images=200,
-        study_size=40,
+        photographs=300, copies=2, regressor=7, explore=2, batchnorm=2, colorizer=3,
+        extra=2, best=3, final=3, report_000=1, report_001=2, report_003=3, report_004=4,
+        study_images=200, study_size=40,
         wide_maps=(8, 16, 32, 64), unet_base=8, best_base=8,
         strided_maps=(4, 8, 16, 32, 32, 64), global_size=64, global_width=0.125,
     ),
     "standard": Profile(
-        copies=10, regressor=32, explore=2, batchnorm=3, colorizer=6, extra=2, best=6,
-        final=24, report_000=1, report_001=4, report_003=8, report_004=4, study_images=750,
-        study_size=80,
+        photographs=None, copies=10, regressor=32, explore=2, batchnorm=3, colorizer=6,
+        extra=2, best=6, final=24, report_000=1, report_001=4, report_003=8, report_004=4,
+        study_images=750, study_size=80,
         wide_maps=(32, 64, 128, 256), unet_base=16, best_base=32,
         strided_maps=(16, 32, 64, 128, 128, 256), global_size=128, global_width=0.25,
     ),
     "full": Profile(
-        copies=10, regressor=100, explore=100, batchnorm=20, colorizer=200, extra=100,
-        best=200, final=24, report_000=1000, report_001=400, report_003=100, report_004=100,
-        study_images=10_000, study_size=80,
+        photographs=None, copies=10, regressor=100, explore=100, batchnorm=20,
+        colorizer=200, extra=100, best=200, final=24, report_000=1000, report_001=400,
+        report_003=100, report_004=100, study_images=10_000, study_size=80,
         wide_maps=(64, 128, 256, 512), unet_base=32, best_base=32,
         strided_maps=(32, 64, 128, 256, 256, 512), global_size=224, global_width=1.0,
     ),

@@ -52,7 +52,7 @@ def train_one(
         data = load_study(images, by=split, seed=seed, most=most, size=size)
     else:
         faces = load_faces(images)
-        parts = split_faces(faces, by=split, seed=seed)
+        parts = split_faces(faces, by=split, seed=seed, most=row.photographs)
         copies = experiment.copies_for(row)
         data = course_data(faces, parts, copies, seed, experiment.darkens)
     log(data.faces.describe())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from helpers.checkpoint import save_weights
 from helpers.cli import main
 from helpers.files import PROJECT, read_json
 from helpers.portraits import write_portraits
+from helpers.profiles import PROFILES
 from helpers.progress import JUPYTERLAB_VARIABLE
 
 COURSE = PROJECT.parent / "shared" / "face_images.zip"
@@ -67,7 +69,11 @@ def test_the_course_runs_end_to_end(course_run, course_images):
     assert f"{number} images" in output
     results = read_json(run_dir / "results.json")
     assert len(results["notebooks"]) == 11
-    assert {n["data"]["images"] for n in results["notebooks"].values()} == {number}
+    data = {name: n["data"] for name, n in results["notebooks"].items()}
+    assert {d["images"] for d in data.values()} == {number}
+    del data["01_load"]  # shows the whole split
+    most = PROFILES["quick"].photographs
+    assert max(d["training_images"] for d in data.values()) <= most
     page = (run_dir / "results.md").read_text()
     assert "report 000" in page and "U-Net" in page
     assert list((run_dir / "colorized/train").glob("*.png"))
@@ -214,6 +220,15 @@ def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):
         deepcolor(*command, "--epochs", 2)
     line = warnings.formatwarning(caught[0].message, UserWarning, "x.py", 7)
     assert line.startswith("warning: ") and line.count("\n") == 1
+
+
+def test_a_profile_says_how_many_photographs_train(photographs, tmp_path, monkeypatch):
+    short = replace(PROFILES["quick"], photographs=30)
+    monkeypatch.setitem(PROFILES, "quick", short)
+    command = ["train", "maps/3", "--images", photographs, "--run-dir", tmp_path]
+    deepcolor(*command, "--epochs", 1)
+    data = read_json(tmp_path / "train/maps_3/metrics.json")["data"]
+    assert (data["training_images"], data["test_images"]) == (30, 6)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")

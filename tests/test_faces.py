@@ -499,6 +499,13 @@ def test_both_parts_come_shuffled_by_torch_randperm():
     assert split.train.tolist() != sorted(split.train.tolist())
 
 
+def test_a_shortened_training_part_is_the_beginning_of_the_whole():
+    whole, short = split_faces(face_set(100)), split_faces(face_set(100), most=20)
+    assert torch.equal(short.train, whole.train[:20])
+    assert torch.equal(short.test, whole.test)
+    assert len(split_faces(face_set(100), most=1000).train) == 90
+
+
 def test_every_image_tests_in_some_splits_and_trains_in_others():
     times = torch.zeros(50)
     for seed in range(100):

@@ -33,6 +33,13 @@ def test_planes_of_chrominance_are_drawn_around_zero():
     assert signed == (-20, 20)
 
 
+def test_a_single_epoch_has_a_single_whole_tick():
+    history = {"epoch": [1], "train_mse": [1e-3], "test_mse": [2e-3]}
+    (ax,) = figures.learning_curves({"net": history}).axes
+    left, right = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if left <= tick <= right] == [1]
+
+
 def test_many_learning_curves_leave_the_legend_beside_them():
     history = {"epoch": [1, 2], "train_mse": [2e-4, 1e-4], "test_mse": [3e-4, 2e-4]}
     for number, is_beside in ((2, False), (4, True)):
