@@ -4,7 +4,7 @@ One-image functions take and return image_bgr (H, W, 3) uint8. `FreshImages` dra
 copies of a whole minibatch at once, on the device. Only training images are ever augmented.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from helpers.lab import LabImages, bgr_batch_to_lab
 
 AREA_RANGE = (0.6, 1.0)  # share of the image's area that a crop keeps
 SCALE_RANGE = (0.6, 1.0)  # the assignment's range for the RGB scalar
+MOST_ZOOM = 1.3  # of `move_batch`, in and out
+MOST_SHIFT = 0.06  # of the image's side
+MOST_TURN = 9  # degrees
 
 
 def flip(image_bgr: np.ndarray) -> np.ndarray:
@@ -118,13 +121,34 @@ def augment_batch(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     across = torch.where(mirror < 0.5, -side, side)
     rows = [across, zero, x, zero, side, y]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    cropped = F.grid_sample(
-        images.float() / 255, grid, padding_mode="border", align_corners=False
-    )
+    cropped = _resampled(images, theta, "border")
     low, high = SCALE_RANGE
     scale = torch.where(darken < 0.5, low + (high - low) * factor, 1.0)
     return cropped * scale.view(-1, 1, 1, 1)
+
+
+def move_batch(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Mirror, zoom in or out, shift and turn each picture of a minibatch.
+
+    What is missing at an edge is the picture's reflection. On average the faces stay as
+    large as they are, and where they are; nothing is darkened.
+    images, draws, and what is returned: as `augment_batch` has them
+    """
+    mirror, _, down, across, turn, zoom = (2 * draws - 1).unbind(1)
+    size = MOST_ZOOM**zoom  # of what is seen; the image reaches from -1 to 1
+    angle = torch.deg2rad(MOST_TURN * turn)
+    cos, sin = size * angle.cos(), size * angle.sin()
+    side = torch.where(mirror < 0, -1.0, 1.0)
+    x, y = 2 * MOST_SHIFT * across, 2 * MOST_SHIFT * down
+    theta = torch.stack([cos * side, -sin, x, sin * side, cos, y], dim=1).view(-1, 2, 3)
+    return _resampled(images, theta, "reflection")
+
+
+def _resampled(images: torch.Tensor, theta: torch.Tensor, edges: str) -> torch.Tensor:
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(
+        images.float() / 255, grid, padding_mode=edges, align_corners=False
+    )
 
 
 def undarkened(draws: torch.Tensor) -> torch.Tensor:
@@ -135,8 +159,9 @@ def undarkened(draws: torch.Tensor) -> torch.Tensor:
 
 
 def only_mirrored(draws: torch.Tensor) -> torch.Tensor:
-    """The draws (N, 6) with no picture cropped or darkened."""
-    draws = undarkened(draws)
+    """The draws (N, 6) with no picture cropped, darkened or moved."""
+    draws = draws.clone()
+    draws[:, 1:] = 0.5
     draws[:, 1] = 1.0
     return draws
 
@@ -148,10 +173,12 @@ class FreshImages:
     images   (N, 3, H, W) uint8 BGR: a twelfth of the fixed set's memory, and never the
              same picture twice
     darkens  whether B, G and R are scaled
+    moves    zoomed, shifted and turned, in place of cropped and darkened
     """
 
     images: torch.Tensor
     darkens: bool = True
+    moves: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -164,13 +191,18 @@ class FreshImages:
 
     def to(self, device: str) -> "FreshImages":
         """The same images on another device."""
-        return FreshImages(self.images.to(device), self.darkens)
+        return replace(self, images=self.images.to(device))
 
     def minibatch(self, index: torch.Tensor, draws: torch.Tensor) -> LabImages:
         """The images at `index`, augmented by their rows of `draws` (N, 6)."""
-        mine = draws[index] if self.darkens else undarkened(draws[index])
-        return bgr_batch_to_lab(augment_batch(self.images[index], mine))
+        images, mine = self.images[index], draws[index]
+        if self.moves:
+            return bgr_batch_to_lab(move_batch(images, mine))
+        mine = mine if self.darkens else undarkened(mine)
+        return bgr_batch_to_lab(augment_batch(images, mine))
 
     def data_hash(self) -> str:
         """SHA-256 of all pixels, and of how they are augmented: equal hash, equal data."""
-        return sha256(self.images.cpu().numpy().tobytes(), bytes([self.darkens]))
+        return sha256(
+            self.images.cpu().numpy().tobytes(), bytes([self.darkens, self.moves])
+        )

@@ -46,7 +46,8 @@ class CourseData:
 
     def for_fit(self, experiment: Experiment) -> dict:
         """What `fit` is given: train and test."""
-        fresh = FreshImages(self.faces.images[self.split.train], experiment.darkens)
+        images = self.faces.images[self.split.train]
+        fresh = FreshImages(images, experiment.darkens, experiment.moves)
         return {"train": fresh if experiment.fresh else self.train, "test": self.test}
 
     def evaluate(self, net) -> Evaluation:

@@ -5,6 +5,8 @@ which of them is faster differs from network to network, so `tuning.choose_execu
 measures.
 """
 
+import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.files import InputError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Execution:
     @contextmanager
     def active(self, net: nn.Module) -> Iterator[None]:
         """Bring threads and network into this form, and back again at the end."""
+        keep_freed_memory()
         found, timed = torch.get_num_threads(), torch.backends.cudnn.benchmark
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         doubling = [m for m in net.modules() if doubles(m)] if self.subpixel else []
@@ -103,6 +109,20 @@ def doubles(module: nn.Module) -> bool:
         (module.kernel_size, module.stride, module.padding, module.output_padding)
         == ((4, 4), (2, 2), (1, 1), (0, 0))
     )
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones (glibc only).
+
+    Else every large tensor is new memory, and the system clears its pages first: up to a
+    third of a small network's time. Source: mallopt(3).
+    """
+    mallopt = (
+        getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    )
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, MOST)
+        mallopt(M_TRIM_THRESHOLD, MOST)
 
 
 @lru_cache

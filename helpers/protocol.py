@@ -39,6 +39,7 @@ class Experiment:
                       are seen
     copies            size of the fixed set in copies of the training part; 0: the profile's
     darkens           whether copies are darkened, as the assignment asks
+    moves             fresh images are zoomed, shifted and turned, in place of cropped
     first             the experiment whose trained network this one takes over, or ""
     is_study          trained on grey and RGB (`study`), not on the course's L* and a*, b*
     """
@@ -51,6 +52,7 @@ class Experiment:
     fresh: bool = False
     copies: int = 0
     darkens: bool = True
+    moves: bool = False
     first: str = ""
     is_study: bool = False
 

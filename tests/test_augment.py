@@ -382,14 +382,57 @@ def test_fresh_images_that_are_not_darkened_are_cropped_and_mirrored_all_the_sam
     assert bright.data_hash() != module.FreshImages(images).data_hash()
 
 
-def test_images_that_are_only_mirrored_are_whole_and_bright():
+@pytest.mark.parametrize("make", [module.augment_batch, module.move_batch])
+def test_images_that_are_only_mirrored_are_whole_and_bright(make):
     images = torch.from_numpy(noise(20, 3, 12, 12))
     draws = module.random_draws(20, 0, 1)
     given = draws.clone()
-    found = module.augment_batch(images, module.only_mirrored(draws))
+    found = make(images, module.only_mirrored(draws))
     assert torch.equal(draws, given), "the draws given are left alone"
     mirrored = draws[:, 0] < 0.5
     expected = images.float() / 255
     expected[mirrored] = expected[mirrored].flip(3)
     assert torch.allclose(found, expected, atol=1e-4)
     assert 4 < mirrored.sum() < 16
+
+
+def moved(**draws: float) -> torch.Tensor:
+    """A ramp that rises to the right from 0 to 1, seen from -1 to 1, after one move."""
+    columns = {"mirror": 0, "down": 2, "across": 3, "turn": 4, "zoom": 5}
+    row = torch.full((1, 6), 0.5)
+    for name, draw in draws.items():
+        row[0, columns[name]] = draw
+    ramp = torch.arange(2, 242, 6, dtype=torch.uint8).expand(1, 3, 40, 40).contiguous()
+    return module.move_batch(ramp, row)[0, 0] * 255
+
+
+def test_a_moved_picture_is_zoomed_shifted_and_turned_by_what_was_drawn():
+    still = moved()
+    inner = slice(10, 30)  # further out there are reflections
+    assert torch.allclose(still[5], torch.arange(2.0, 242, 6), atol=1e-3)
+    shifted = moved(across=1.0)[:, inner] - still[:, inner]  # 6 levels a pixel
+    expected = torch.tensor(6 * 40 * module.MOST_SHIFT)
+    assert torch.allclose(shifted, expected, rtol=1e-3)
+    assert torch.allclose(moved(down=1.0), still, atol=1e-3)
+    steps = [moved(zoom=draw)[20, inner].diff().mean() / 6 for draw in (0.0, 1.0)]
+    zoom = module.MOST_ZOOM
+    assert steps == pytest.approx([1 / zoom, zoom], rel=1e-3)
+    turned = moved(turn=1.0)[inner, inner]
+    across, down = turned.diff(dim=1).mean(), turned.diff(dim=0).mean()
+    angle = torch.rad2deg(torch.atan2(down, across)).abs()
+    assert angle == pytest.approx(module.MOST_TURN, rel=1e-3)
+
+
+def test_beyond_its_edge_a_moved_picture_is_reflected():
+    seen = moved(across=1.0)[5]
+    assert (seen[:-3].diff() > 0).all() and seen[-1] < seen[-3]
+    assert torch.allclose(moved(mirror=0.0, across=1.0)[5], seen.flip(0), atol=1e-3)
+
+
+def test_fresh_images_move_where_that_is_wished():
+    images = torch.from_numpy(noise(7, 3, 12, 12))
+    fresh = module.FreshImages(images, moves=True).to("cpu")
+    draws, index = module.random_draws(7, 0, 1), torch.tensor([4, 0, 6])
+    known = bgr_batch_to_lab(module.move_batch(images[index], draws[index]))
+    assert torch.equal(fresh.minibatch(index, draws).L, known.L)
+    assert fresh.data_hash() != module.FreshImages(images).data_hash()

@@ -1,5 +1,7 @@
+import ctypes
 import io
 import os
+import subprocess
 import sys
 
 import pytest
@@ -243,3 +245,32 @@ def test_a_bar_can_be_silenced(monkeypatch):
     monkeypatch.setattr(progress_module, "DELAY", 0.0)
     list(progress(range(5), "epoch 1", shown=False))
     assert screen.getvalue() == ""
+
+
+PAGES = """
+import resource, torch
+from helpers.execution import keep_freed_memory
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.empty(2**24).fill_(1)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = new_pages()
+keep_freed_memory()
+new_pages()
+print(before, new_pages())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"),
+    reason="mallopt is glibc's",
+)
+def test_memory_that_tensors_free_is_kept_for_the_next_ones():
+    command = [sys.executable, "-c", PAGES]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    before, after = map(int, output.split())
+    assert before > 20 * 1000
+    assert after < before / 5
