@@ -93,7 +93,8 @@ def augment_copies(
     return augmented
 
 
-NUM_DRAWS = 6  # mirror?, area, top, left, darken?, factor
+# mirror?, area, top, left, darken?, factor; to move: mirror?, -, down, across, turn, zoom
+NUM_DRAWS = 6
 
 
 def random_draws(num_images: int, seed: int, epoch: int) -> torch.Tensor:

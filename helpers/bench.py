@@ -322,7 +322,10 @@ def _peak_memories(rows: Sequence[Road]) -> list[int]:
 
 
 def _processes():
-    """Where processes come from: one that has torch imported already, but on Windows."""
+    """Where processes come from: one that has torch imported already, but on Windows.
+
+    torch._dynamo is what the first optimizer of a process imports.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from helpers.files import InputError
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-MOST = 2**31 - 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3), in bytes
+NEVER = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,11 @@ def keep_freed_memory() -> None:
     Else every large tensor is new memory, and the system clears its pages first: up to a
     third of a small network's time. Source: mallopt(3).
     """
-    mallopt = (
-        getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    )
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    mallopt = getattr(library, "mallopt", None)
     if mallopt:
-        mallopt(M_MMAP_THRESHOLD, MOST)
-        mallopt(M_TRIM_THRESHOLD, MOST)
+        mallopt(M_MMAP_THRESHOLD, NEVER)
+        mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
 @lru_cache
