@@ -67,7 +67,10 @@ class Execution:
 
     @contextmanager
     def active(self, net: nn.Module) -> Iterator[None]:
-        """Bring threads and network into this form, and back again at the end."""
+        """Bring threads and network into this form, and back again at the end.
+
+        Memory that was freed is kept from now on, see `keep_freed_memory`.
+        """
         keep_freed_memory()
         found, timed = torch.get_num_threads(), torch.backends.cudnn.benchmark
         layout = torch.channels_last if self.channels_last else torch.contiguous_format

@@ -95,6 +95,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/scratch": _best(PLAIN_END, darkens=False),
     # the network that ships: a finer last step, a rate that does not end at 0, more epochs
     "best/fine": _best(FINAL, "final", fine=16, darkens=False),
+    # the same, its pictures moved in place of cropped
+    "best/moved": _best(FINAL, "final", fine=16, darkens=False, moves=True),
     "best/mean": _best(PLAIN_END, darkens=False, network="unet_mean"),
     "best/classifier": Experiment(
         "classifier",

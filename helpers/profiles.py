@@ -11,7 +11,7 @@ from helpers.files import InputError
 class Profile:
     """One row of numbers: how long each part of the course trains.
 
-    photographs  training photographs at most, or None
+    photographs  training photographs at most; None for all
     copies     size of the augmented training set, in copies of the training part
     regressor, explore, batchnorm, colorizer, extra  epochs in notebooks 04 to 08
     best       epochs of the U-Nets of notebook 08 and of `best/`

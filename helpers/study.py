@@ -7,7 +7,7 @@ that are right within 12 of 255; it is 0.758 for a table of 256 entries, so mind
 import io
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -123,10 +123,10 @@ def load_study(
     if set(parts) == {"train", "val"}:
         index = {p: [i for i, q in enumerate(parts) if q == p] for p in set(parts)}
         train, val = torch.tensor(index["train"]), torch.tensor(index["val"])
-        split = Split(train, val, "folders train and val")
+        split = Split(train[:most], val, "folders train and val")
     else:
-        split = split_faces(faces, by=by, seed=seed)
-    return study_data(faces, replace(split, train=split.train[:most]))
+        split = split_faces(faces, by=by, seed=seed, most=most)
+    return study_data(faces, split)
 
 
 def study_data(faces: FaceSet, split: Split) -> StudyData:

@@ -396,13 +396,17 @@ def test_images_that_are_only_mirrored_are_whole_and_bright(make):
     assert 4 < mirrored.sum() < 16
 
 
-def moved(**draws: float) -> torch.Tensor:
-    """A ramp that rises to the right from 0 to 1, seen from -1 to 1, after one move."""
+def moved(falls: bool = False, **draws: float) -> torch.Tensor:
+    """A ramp (40, 40) of 6 levels a pixel, to the right or down, after a move.
+
+    A draw of 0.5, which all others are, is no move.
+    """
     columns = {"mirror": 0, "down": 2, "across": 3, "turn": 4, "zoom": 5}
     row = torch.full((1, 6), 0.5)
     for name, draw in draws.items():
         row[0, columns[name]] = draw
-    ramp = torch.arange(2, 242, 6, dtype=torch.uint8).expand(1, 3, 40, 40).contiguous()
+    ramp = torch.arange(2, 242, 6, dtype=torch.uint8).expand(1, 3, 40, 40)
+    ramp = (ramp.mT if falls else ramp).contiguous()
     return module.move_batch(ramp, row)[0, 0] * 255
 
 
@@ -414,6 +418,8 @@ def test_a_moved_picture_is_zoomed_shifted_and_turned_by_what_was_drawn():
     expected = torch.tensor(6 * 40 * module.MOST_SHIFT)
     assert torch.allclose(shifted, expected, rtol=1e-3)
     assert torch.allclose(moved(down=1.0), still, atol=1e-3)
+    lower = moved(falls=True, down=1.0)[inner] - still.T[inner]
+    assert torch.allclose(lower, expected, rtol=1e-3)
     steps = [moved(zoom=draw)[20, inner].diff().mean() / 6 for draw in (0.0, 1.0)]
     zoom = module.MOST_ZOOM
     assert steps == pytest.approx([1 / zoom, zoom], rel=1e-3)
