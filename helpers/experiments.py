@@ -93,9 +93,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/muon": _best(MUON),
     "best/bright": _best(MUON, darkens=False),
     "best/scratch": _best(PLAIN_END, darkens=False),
-    # the network that ships: a finer last step, a rate that does not end at 0, more epochs
+    # a finer last step, a rate that does not end at 0, more epochs
     "best/fine": _best(FINAL, "final", fine=16, darkens=False),
-    # the same, its pictures moved in place of cropped
+    # the network that ships: the same, its pictures moved in place of cropped
     "best/moved": _best(FINAL, "final", fine=16, darkens=False, moves=True),
     "best/mean": _best(PLAIN_END, darkens=False, network="unet_mean"),
     "best/classifier": Experiment(
