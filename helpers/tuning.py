@@ -79,9 +79,10 @@ def _forms(trick: str, best: Execution, net, left: float) -> list[Execution]:
     """What a trick offers on top of the best form so far; `left` seconds of training."""
     device = next(net.parameters()).device.type
     if trick == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        powers = [2**n for n in range(free_cores().bit_length())]
-        others = [n for n in powers if n != torch.get_num_threads()]
-        return [replace(best, threads=n) for n in others]
+        powers = {2**n for n in range(free_cores().bit_length())}
+        spared = {free_cores() - 1} - {0}  # a core for what else is busy here
+        others = (powers | spared) - {torch.get_num_threads()}
+        return [replace(best, threads=n) for n in sorted(others)]
     if trick == "channels_last":
         return [replace(best, channels_last=True)]
     if trick == "bf16" and (device == "cuda" or cpu_has_bf16()):

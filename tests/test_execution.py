@@ -124,6 +124,7 @@ class Stopwatch:
 def chosen(monkeypatch, watch, given=LONG, **options):
     monkeypatch.setattr(tuning, "_Stepper", watch)
     monkeypatch.setattr(tuning, "free_cores", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(tuning, "cpu_has_bf16", lambda: True)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return choose_execution(small_net(), photographs(), given, **options)
@@ -143,6 +144,11 @@ def test_the_fastest_form_is_chosen(monkeypatch):
     best = chosen(monkeypatch, watch, log=lines.append)
     assert best == Execution(threads=2, channels_last=True, bf16=True)
     assert "2 threads, channels_last, bf16 (3.33 x plain)" in lines[-1]
+
+
+def test_a_core_is_left_to_what_else_is_busy(monkeypatch):
+    watch = Stopwatch(lambda e: 0.2 if e.threads == 3 else 1.0)
+    assert chosen(monkeypatch, watch) == Execution(threads=3)
 
 
 def test_a_gain_in_the_noise_leaves_it_plain(monkeypatch):
