@@ -460,11 +460,12 @@ def colorize(
         jobs = zip(paths, reads, strict=True)
         colorize_all(net, jobs, write, report, strength=strength, boxes=boxes)
     seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
-    click.echo(
-        f"coloured {done} of {len(paths)} photographs in {seconds:.1f} s "
-        f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB",
-        err=True,
-    )
+    if done:
+        click.echo(
+            f"coloured {done} of {len(paths)} photographs in {seconds:.1f} s "
+            f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB",
+            err=True,
+        )
     check_all_read(unreadable, len(paths))
 
 

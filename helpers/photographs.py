@@ -90,7 +90,14 @@ def comparison(path: Path) -> Path:
 
 
 def check_all_read(errors: Sequence[str], total: int) -> None:
-    """Raise WorkFailed that names the photographs which could not be read, if any."""
+    """Raise WorkFailed that names the photographs which could not be read, if any.
+
+    Where that is all of them nothing was done, and it is an InputError.
+    """
+    if len(errors) == total == 1:
+        raise InputError(errors[0])
+    if errors and len(errors) == total:
+        raise InputError(f"no photograph can be read: {'; '.join(errors)}")
     if errors:
         raise WorkFailed(
             f"{len(errors)} of {total} photographs cannot be read, the others are done; "

@@ -322,6 +322,18 @@ def test_a_missing_photograph_is_named_and_the_others_are_done(
     assert (tmp_path / "out" / good.with_suffix(".png").name).exists()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_where_no_photograph_can_be_read_the_input_is_wrong(tmp_path, number):
+    texts = [tmp_path / f"{n}.txt" for n in range(number)]
+    for text in texts:
+        text.write_text("a letter")
+    for command in (["colorize", "-o", tmp_path / "out"], ["chrominance"]):
+        line = one_error_line(deepcolor(*command, *texts, exit_code=2))
+        assert all(text.name in line for text in texts)
+        assert "others" not in line
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def unet_weights(tmp_path_factory):
     """A U-Net that has learned nothing."""
