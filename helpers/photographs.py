@@ -92,17 +92,17 @@ def comparison(path: Path) -> Path:
 def check_all_read(errors: Sequence[str], total: int) -> None:
     """Raise WorkFailed that names the photographs which could not be read, if any.
 
-    Where that is all of them nothing was done, and it is an InputError.
+    Raises InputError where that is all of them: then nothing was done.
     """
-    if len(errors) == total == 1:
-        raise InputError(errors[0])
-    if errors and len(errors) == total:
-        raise InputError(f"no photograph can be read: {'; '.join(errors)}")
-    if errors:
-        raise WorkFailed(
-            f"{len(errors)} of {total} photographs cannot be read, the others are done; "
-            f"replace or remove: {'; '.join(errors)}"
-        )
+    if not errors:
+        return
+    broken = f"replace or remove: {'; '.join(errors)}"
+    if len(errors) == total:
+        raise InputError(f"no photograph can be read; {broken}")
+    raise WorkFailed(
+        f"{len(errors)} of {total} photographs cannot be read, the others are done; "
+        f"{broken}"
+    )
 
 
 def _read(place: Path, read: Callable, decode: Callable) -> np.ndarray:
