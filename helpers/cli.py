@@ -116,8 +116,8 @@ def run(
     profile, images, split, run_dir, device, seed, epochs, only, resume, parameters
 ):
     """Run the notebooks in order; results go to the run folder."""
-    from helpers.results import default_run_dir
-    from helpers.runner import run_notebooks
+    from helpers.apps.runner import run_notebooks
+    from helpers.experiments.run_folder import default_run_dir
 
     given = {
         "profile": profile,
@@ -158,8 +158,8 @@ def run(
 @click.option("--tensorboard", is_flag=True, help="Write curves and sample pictures.")
 def train(name, seed, **options):
     """Train one network by its NAME, for example maps/32; the same command goes on."""
-    from helpers.experiments import DEFAULT_SEED
-    from helpers.train import train_one
+    from helpers.experiments.registry import DEFAULT_SEED
+    from helpers.experiments.run import train_one
 
     seed = DEFAULT_SEED if seed is None else seed
     train_one(name, seed=seed, log=click.echo, **options)
@@ -187,9 +187,9 @@ def sweep(
     names, profile, images, split, run_dir, device, epochs, seeds, jobs, cluster, **job
 ):
     """Train networks by their NAMES or patterns ('maps/*'), side by side, in one table."""
-    from helpers.experiments import DEFAULT_SEED
-    from helpers.results import default_run_dir
-    from helpers.sweep import run_sweep
+    from helpers.experiments.registry import DEFAULT_SEED
+    from helpers.experiments.run_folder import default_run_dir
+    from helpers.experiments.sweep import run_sweep
 
     try:
         numbers = [int(k) for k in seeds.split(",")] if seeds else [DEFAULT_SEED]
@@ -222,10 +222,10 @@ def sweep(
 @run_dir_option
 def bench(networks, repeats, steps, device, profile, run_dir):
     """How fast training is here: the earlier reports' loop, then a change a row."""
-    from helpers.bench import BENCHES, measure, roads, table
-    from helpers.execution import choose_device
+    from helpers.apps.bench import BENCHES, measure, table, variants
+    from helpers.experiments.run_folder import default_run_dir, environment
     from helpers.files import write_json
-    from helpers.results import default_run_dir, environment
+    from helpers.training.execution import choose_device
 
     for name in networks:
         if name not in BENCHES:
@@ -233,7 +233,7 @@ def bench(networks, repeats, steps, device, profile, run_dir):
     device, measured = choose_device(device), {}
     click.echo(f"{repeats} times {steps} steps of each row, in turn, on {device}")
     for name in networks or BENCHES:
-        measured[name] = measure(roads(name, device), repeats, steps)
+        measured[name] = measure(variants(name, device), repeats, steps)
         click.echo(f"\n{name}\n{table(measured[name])}")
     path = default_run_dir(profile, run_dir) / "bench.json"
     write_json(path, {"environment": environment(), "networks": measured})
@@ -245,7 +245,7 @@ def bench(networks, repeats, steps, device, profile, run_dir):
 @click.option("-o", "--output", default="RESULTS.md", show_default=True, metavar="FILE")
 def results(folders, output):
     """Gather the figures of all trainings below run folders into one page."""
-    from helpers.ledger import write_ledger
+    from helpers.experiments.leaderboard import write_ledger
 
     click.echo(f"wrote {write_ledger([Path(f) for f in folders], Path(output))}")
 
@@ -264,11 +264,11 @@ def results(folders, output):
 @device_option
 def evaluate(weights, images, split, seed, device):
     """Test trained WEIGHTS on the photographs of --images."""
-    from helpers.checkpoint import find_weights, load_weights
-    from helpers.execution import choose_device
-    from helpers.experiments import DEFAULT_SEED
-    from helpers.faces import load_faces, split_faces
-    from helpers.prediction import photograph_size, predict_all
+    from helpers.data.faces import load_faces, split_faces
+    from helpers.evaluation.predict import photograph_size, predict_all
+    from helpers.experiments.registry import DEFAULT_SEED
+    from helpers.training.checkpoint import find_weights, load_weights
+    from helpers.training.execution import choose_device
 
     net, metadata = load_weights(find_weights(weights))
     faces = load_faces(images, size=photograph_size(net))
@@ -279,7 +279,7 @@ def evaluate(weights, images, split, seed, device):
         parts = split_faces(faces, by=split, seed=seed)
         photographs = photographs[parts.test]
         part = f", the test part of split {parts.how}, seed {seed}"
-    scale = "of R, G, B in -1..1" if net.predicts == "rgb" else "on scale S"
+    scale = "of R, G, B in -1..1" if net.task == "rgb" else "on scale S"
     click.echo(
         f"{metadata['network']}: MSE {scale} over {len(photographs)} images{part}"
     )
@@ -295,15 +295,15 @@ def evaluate(weights, images, split, seed, device):
 @seed_option
 def compare(weights, images, split, seed):
     """Test two networks on one test part: the paired difference of their errors."""
-    from helpers.checkpoint import find_weights, load_weights
-    from helpers.evaluation import evaluate as test
-    from helpers.experiments import DEFAULT_SEED
-    from helpers.faces import load_faces, split_faces
-    from helpers.lab import to_lab_images
-    from helpers.metrics import paired_difference
+    from helpers.data.faces import load_faces, split_faces
+    from helpers.data.lab import to_lab_images
+    from helpers.evaluation.evaluate import evaluate as test
+    from helpers.evaluation.metrics import paired_difference
+    from helpers.experiments.registry import DEFAULT_SEED
+    from helpers.training.checkpoint import find_weights, load_weights
 
     nets = [load_weights(find_weights(path))[0] for path in weights]
-    if {net.predicts for net in nets} not in ({"map"}, {"mean"}):
+    if {net.task for net in nets} not in ({"map"}, {"mean"}):
         raise InputError(
             f"{' and '.join(weights)}: give two colorizers or two regressors"
         )
@@ -331,14 +331,14 @@ def compare(weights, images, split, seed):
 @click.option("--force", is_flag=True, help="Replace what is already there.")
 @device_option
 def predict(weights, images, output, save_estimations, force, device):
-    """Let WEIGHTS colour --images as they were trained on; pictures and truths beside."""
-    from helpers.checkpoint import find_weights, load_weights
-    from helpers.execution import choose_device
-    from helpers.faces import load_faces
-    from helpers.prediction import photograph_size, predict_all
+    """Let WEIGHTS color --images as they were trained on; pictures and truths beside."""
+    from helpers.data.faces import load_faces
+    from helpers.evaluation.predict import photograph_size, predict_all
+    from helpers.training.checkpoint import find_weights, load_weights
+    from helpers.training.execution import choose_device
 
     net, _ = load_weights(find_weights(weights))
-    if net.predicts == "mean":
+    if net.task == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
     folder = Path(output)
     if any(folder.glob("prediction")) and not force:
@@ -365,9 +365,9 @@ def chrominance(inputs, weights, profile, run_dir):
     IMAGES are files, folders, zips or patterns ('scans/*.jpg'). The network is that of
     weights/regressor.safetensors.
     """
-    from helpers.colorize import predict_mean_chrominance
-    from helpers.images import decode_image
-    from helpers.photographs import check_all_read, find_photographs
+    from helpers.apps.colorize import predict_mean_chrominance
+    from helpers.apps.photographs import check_all_read, find_photographs
+    from helpers.data.images import decode_image
 
     net = _network(weights, profile, run_dir, REGRESSOR_WEIGHTS, "regressor")
     photographs, unreadable = find_photographs(inputs, decode_image), []
@@ -394,19 +394,19 @@ def chrominance(inputs, weights, profile, run_dir):
     default=1.0,
     type=click.FloatRange(0, 2),
     show_default=True,
-    help="0 grey, 1 as predicted, 2 twice the chrominance.",
+    help="0 gray, 1 as predicted, 2 twice the chrominance.",
 )
 @click.option(
     "--compare",
     is_flag=True,
-    help="Also write grayscale and coloured side by side, as NAME.compare.png.",
+    help="Also write grayscale and colored side by side, as NAME.compare.png.",
 )
 @click.option(
     "--box",
     "boxes",
     multiple=True,
     metavar="X,Y,W,H",
-    help="A small face in one large photograph, coloured by itself; repeatable.",
+    help="A small face in one large photograph, colored by itself; repeatable.",
 )
 @weights_option
 @trained_profile_option
@@ -414,7 +414,7 @@ def chrominance(inputs, weights, profile, run_dir):
 def colorize(
     inputs, output, force, strength, compare, boxes, weights, profile, run_dir
 ):
-    """Colour photographs of any size, as PNG.
+    """Color photographs of any size, as PNG.
 
     INPUTs are files, folders, zips or patterns ('scans/*.jpg'); of many pages or an
     animation the first picture is taken. 16 bits and alpha are kept. The network is that
@@ -422,14 +422,14 @@ def colorize(
     """
     import numpy as np
 
-    from helpers.colorize import colorize_all, grayscale
-    from helpers.images import decode_picture, write_image
-    from helpers.photographs import (
+    from helpers.apps.colorize import colorize_all, grayscale
+    from helpers.apps.photographs import (
         check_all_read,
         comparison,
         find_photographs,
         targets,
     )
+    from helpers.data.images import decode_picture, write_image
     from helpers.progress import progress
 
     boxes = [_box(given) for given in boxes]
@@ -437,12 +437,12 @@ def colorize(
     photographs = find_photographs(inputs, decode_picture)
     if boxes and len(photographs) > 1:
         raise InputError(
-            f"--box: is for one photograph, not {len(photographs)}; colour it alone"
+            f"--box: is for one photograph, not {len(photographs)}; color it alone"
         )
     paths = targets(photographs, Path(output), force, compare)
     reads, unreadable = [photograph.read for photograph in photographs], []
     start = time.perf_counter()
-    with progress(None, "colouring", total=len(paths)) as bar:
+    with progress(None, "coloring", total=len(paths)) as bar:
 
         def write(path: Path, image_bgr, result_bgr):
             write_image(path, result_bgr)
@@ -462,7 +462,7 @@ def colorize(
     seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
     if done:
         click.echo(
-            f"coloured {done} of {len(paths)} photographs in {seconds:.1f} s "
+            f"colored {done} of {len(paths)} photographs in {seconds:.1f} s "
             f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB",
             err=True,
         )
@@ -482,8 +482,8 @@ def _box(given: str) -> tuple[int, int, int, int]:
 
 def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
     """The network to use: that of --weights, of a run that is named, or our own."""
-    from helpers.checkpoint import find_weights, load_network
-    from helpers.results import default_run_dir
+    from helpers.experiments.run_folder import default_run_dir
+    from helpers.training.checkpoint import find_weights, load_network
 
     if weights or not (profile or run_dir):
         return load_network(find_weights(weights or kind), kind)
@@ -512,7 +512,7 @@ def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
     help="The next free one is taken when it is not free.",
 )
 def demo(weights, port):
-    """Open a page for the browser: drop a photograph, see it coloured, download it."""
-    from helpers.demo import serve
+    """Open a page for the browser: drop a photograph, see it colored, download it."""
+    from helpers.apps.demo import serve
 
     serve(weights, port, log=click.echo)

@@ -4,14 +4,14 @@ import torch
 from torch.nn import functional as F
 
 from helpers import nets
-from helpers.augment import FreshImages
-from helpers.execution import set_seed
-from helpers.lab import LabImages
-from helpers.recipe import Recipe
+from helpers.data.augment import FreshImages
+from helpers.data.lab import LabImages
+from helpers.training.execution import set_seed
+from helpers.training.optim import Recipe
 
 
 def photographs(number: int = 11, seed: int = 0, side: int = 16) -> LabImages:
-    """Images whose colour follows their luminance."""
+    """Images whose color follows their luminance."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(number, 1, 4, 4, generator=generator)
     level = F.interpolate(coarse, side)

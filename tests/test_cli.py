@@ -14,13 +14,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from helpers import checkpoint, nets
-from helpers.checkpoint import save_weights
+from helpers import nets
 from helpers.cli import main
+from helpers.data.portraits import write_portraits
+from helpers.experiments.profiles import PROFILES
 from helpers.files import PROJECT, read_json
-from helpers.portraits import write_portraits
-from helpers.profiles import PROFILES
 from helpers.progress import JUPYTERLAB_VARIABLE
+from helpers.training import checkpoint
+from helpers.training.checkpoint import save_weights
 
 COURSE = PROJECT.parent / "shared" / "face_images.zip"
 
@@ -72,7 +73,7 @@ def test_the_course_runs_end_to_end(course_run, course_images):
     data = {name: n["data"] for name, n in results["notebooks"].items()}
     assert {d["images"] for d in data.values()} == {number}
     del data["01_load"]  # shows the whole split
-    most = PROFILES["quick"].photographs
+    most = PROFILES["quick"].max_images
     assert max(d["training_images"] for d in data.values()) <= most
     page = (run_dir / "results.md").read_text()
     assert "report 000" in page and "U-Net" in page
@@ -101,14 +102,14 @@ def test_colorize_keeps_size_and_luminance_and_never_overwrites(
     course_run, photographs, tmp_path
 ):
     run_dir, _ = course_run
-    grey = cv2.imread(str(photographs / "s01_01.jpg"), cv2.IMREAD_GRAYSCALE)
-    cv2.imwrite(str(tmp_path / "old photo.png"), cv2.resize(grey, (211, 307)))
+    gray = cv2.imread(str(photographs / "s01_01.jpg"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "old photo.png"), cv2.resize(gray, (211, 307)))
     command = ["colorize", tmp_path / "old photo.png", "-o", tmp_path / "out"]
     command += ["--run-dir", run_dir]
     deepcolor(*command)
     colored = cv2.imread(str(tmp_path / "out/old photo.png"))
     assert colored.shape == (307, 211, 3)
-    assert np.ptp(colored.astype(int), axis=2).max() > 0  # it has colour now
+    assert np.ptp(colored.astype(int), axis=2).max() > 0  # it has color now
     line = one_error_line(deepcolor(*command, exit_code=2))
     assert "old photo.png: already there" in line
     deepcolor(*command, "--force")
@@ -223,7 +224,7 @@ def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):
 
 
 def test_a_profile_says_how_many_photographs_train(photographs, tmp_path, monkeypatch):
-    short = replace(PROFILES["quick"], photographs=30)
+    short = replace(PROFILES["quick"], max_images=30)
     monkeypatch.setitem(PROFILES, "quick", short)
     command = ["train", "maps/3", "--images", photographs, "--run-dir", tmp_path]
     deepcolor(*command, "--epochs", 1)
@@ -346,7 +347,7 @@ def names_below(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
 
 
-def test_a_folder_is_coloured_in_order_with_one_line_each_and_a_summary(
+def test_a_folder_is_colored_in_order_with_one_line_each_and_a_summary(
     photographs, unet_weights, tmp_path
 ):
     command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
@@ -355,7 +356,7 @@ def test_a_folder_is_coloured_in_order_with_one_line_each_and_a_summary(
     assert lines == [str(tmp_path / name) for name in expected]
     assert names_below(tmp_path) == expected
     assert re.fullmatch(
-        r"coloured 60 of 60 photographs in [\d.]+ s \([\d.]+/s\), "
+        r"colored 60 of 60 photographs in [\d.]+ s \([\d.]+/s\), "
         r"peak memory \d+ MiB",
         summary,
     )
@@ -424,7 +425,7 @@ def test_all_unreadable_photographs_are_named_at_the_end(
     assert f"{tmp_path / 'in' / 's01_01.jpg'}: empty file" in line
     assert f"{tmp_path / 'in' / 's02_02.jpg'}: empty file" in line
     assert f"{tmp_path / 'note.jpg'}: not an image" in line
-    assert "coloured 18 of 21 photographs" in output
+    assert "colored 18 of 21 photographs" in output
     assert len(names_below(tmp_path / "out")) == 18
 
 
@@ -557,7 +558,7 @@ def test_alpha_and_sixteen_bits_come_out_as_they_went_in(dtype, tmp_path):
 
 
 @pytest.mark.usefixtures("own_weights")
-def test_compare_puts_grayscale_and_coloured_side_by_side(photographs, tmp_path):
+def test_compare_puts_grayscale_and_colored_side_by_side(photographs, tmp_path):
     command = ["colorize", photographs / "s01_01.jpg", "-o", tmp_path]
     command += ["--weights", "other", "--strength", "2", "--compare"]
     deepcolor(*command)
@@ -587,7 +588,7 @@ def test_a_photograph_named_like_a_comparison_is_refused_before_any_work(
 
 
 @pytest.mark.usefixtures("own_weights")
-def test_strength_0_is_grey_and_beyond_2_is_wrong_usage(photographs, tmp_path):
+def test_strength_0_is_gray_and_beyond_2_is_wrong_usage(photographs, tmp_path):
     command = ["colorize", photographs / "s01_01.jpg", "-o", tmp_path]
     command += ["--weights", "other", "--force", "--strength"]
     spread = []
@@ -600,7 +601,7 @@ def test_strength_0_is_grey_and_beyond_2_is_wrong_usage(photographs, tmp_path):
 
 
 @pytest.mark.usefixtures("own_weights")
-def test_a_box_is_coloured_by_itself_and_checked(photographs, tmp_path):
+def test_a_box_is_colored_by_itself_and_checked(photographs, tmp_path):
     one = photographs / "s01_01.jpg"
     command = ["colorize", one, "--weights", "other"]
     deepcolor(*command, "-o", tmp_path / "a")
@@ -620,7 +621,7 @@ def test_a_box_is_coloured_by_itself_and_checked(photographs, tmp_path):
         assert words in one_error_line(deepcolor(*command, box, exit_code=2))
     command[1] = photographs
     line = one_error_line(deepcolor(*command, "0,0,9,9", exit_code=2))
-    assert "--box: is for one photograph, not 60; colour it alone" in line
+    assert "--box: is for one photograph, not 60; color it alone" in line
     assert not (tmp_path / "c").exists()
 
 
@@ -630,7 +631,7 @@ def test_a_bar_takes_the_place_of_the_lines(
     monkeypatch.setenv(JUPYTERLAB_VARIABLE, "a notebook")
     command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
     output = deepcolor(*command)
-    assert ".png" not in output and "coloured 60 of 60" in output
+    assert ".png" not in output and "colored 60 of 60" in output
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")

@@ -8,11 +8,11 @@ from gates import functions_of, problems_of
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import nets
-from helpers.execution import set_seed
+from helpers.data.lab import LabImages
 from helpers.files import PROJECT
-from helpers.lab import LabImages
-from helpers.recipe import Recipe, make_optimizer, minibatches
-from helpers.training import fit
+from helpers.training.execution import set_seed
+from helpers.training.loop import fit
+from helpers.training.optim import Recipe, make_optimizer, minibatches
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 COURSE = (

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from helpers.checkpoint import WEIGHTS, find_weights, load_weights
 from helpers.cli import main
 from helpers.files import PROJECT
+from helpers.training.checkpoint import WEIGHTS, find_weights, load_weights
 
 NAMES = {"colorizer": "map", "regressor": "mean", "classifier": "map"}
 PHOTOGRAPHS = PROJECT.parent / "shared" / "face_images.zip"
@@ -27,14 +27,14 @@ def test_the_weights_are_small_and_load(name):
     path = find_weights(name)
     assert path.stat().st_size < 8e6
     net, _ = load_weights(path)
-    assert net.predicts == NAMES[name]
+    assert net.task == NAMES[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_is_of_this_very_file(name):
     _, metadata = load_weights(find_weights(name))
     assert metadata["sha256"] in card(name)
-    for word in ("## Data", "## Training", "## Figures", "## Limits", "licence"):
+    for word in ("## Data", "## Training", "## Figures", "## Limits", "license"):
         assert word in card(name), word
 
 

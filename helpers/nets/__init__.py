@@ -1,6 +1,5 @@
 """The networks, each a plain nn.Module, built by name."""
 
-from helpers.nets.ablation import FlatUNet, RgbNet, Stack, WeirdNet
 from helpers.nets.base import (
     ChrominanceNet,
     count_gflop,
@@ -10,16 +9,17 @@ from helpers.nets.base import (
 )
 from helpers.nets.classifier import Classifier
 from helpers.nets.colorizer import Colorizer
-from helpers.nets.earlier import (
+from helpers.nets.mean_head import MeanHeadUNet
+from helpers.nets.regressor import Regressor
+from helpers.nets.report000 import (
     GuidedColorizer,
     PooledColorizer,
     PooledRegressor,
     StridedColorizer,
     StridedRegressor,
 )
-from helpers.nets.global_local import GlobalLocal
-from helpers.nets.regressor import Regressor
-from helpers.nets.tone import ToneUNet
+from helpers.nets.report003 import FlatUNet, RgbNet, Stack, WeirdNet
+from helpers.nets.report004 import GlobalLocal
 from helpers.nets.unet import UNet, UNetMean
 
 NETWORKS = {
@@ -27,7 +27,7 @@ NETWORKS = {
     "colorizer": Colorizer,
     "unet": UNet,
     "unet_mean": UNetMean,
-    "tone_unet": ToneUNet,
+    "mean_head_unet": MeanHeadUNet,
     "classifier": Classifier,
     "pooled_regressor": PooledRegressor,
     "pooled_colorizer": PooledColorizer,
@@ -59,6 +59,7 @@ __all__ = [
     "FlatUNet",
     "GlobalLocal",
     "GuidedColorizer",
+    "MeanHeadUNet",
     "PooledColorizer",
     "PooledRegressor",
     "Regressor",
@@ -66,7 +67,6 @@ __all__ = [
     "Stack",
     "StridedColorizer",
     "StridedRegressor",
-    "ToneUNet",
     "UNet",
     "UNetMean",
     "WeirdNet",

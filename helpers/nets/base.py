@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.lab import L_MAX, AbScale, LabImages
+from helpers.data.lab import L_MAX, AbScale, LabImages
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -25,9 +25,9 @@ class ChrominanceNet(nn.Module):
     (B, 1, H, W) float32 in 0..1, to the head's numbers.
     """
 
-    predicts = "map"
+    task = "map"
     size = 128  # pixels a side of the pictures it is made for
-    enlarges = 1  # how many times it enlarges its map, to the size of its input
+    upscale = 1  # how many times it enlarges its map, to the size of its input
     scale: AbScale
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ class ChrominanceNet(nn.Module):
 class MeanNet(ChrominanceNet):
     """A network that predicts the mean a* and mean b* of an image."""
 
-    predicts = "mean"
+    task = "mean"
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
         """The mean of a* and of b* over all pixels, (B, 2)."""
@@ -89,8 +89,8 @@ def activation(head: str) -> nn.Module:
     return ACTIVATIONS[head]()
 
 
-def start_in_the_middle(last_layer: nn.Module, head: str) -> None:
-    """Let an untrained network put out neutral grey.
+def init_to_neutral(last_layer: nn.Module, head: str) -> None:
+    """Let an untrained network put out neutral gray.
 
     A ReLU head that starts below zero has no gradient and never learns.
     """
@@ -136,7 +136,7 @@ def size_table(net: nn.Module, size: int = 0) -> str:
         for hook in hooks:
             hook.remove()
     head = f"{'layer':<18}{'output':>16}{'parameters':>12}"
-    seen = "input grey" if net.predicts == "rgb" else "input L*/100"
+    seen = "input gray" if net.task == "rgb" else "input L*/100"
     first = f"{seen:<18}{f'1 x {size} x {size}':>16}{0:>12}"
     last = f"{'total':<34}{count_parameters(net):>12,}"
     return "\n".join([head, first, *rows, last])

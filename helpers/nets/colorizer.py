@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from helpers.lab import AbScale
-from helpers.nets.base import ChrominanceNet, activation, start_in_the_middle
+from helpers.data.lab import AbScale
+from helpers.nets.base import ChrominanceNet, activation, init_to_neutral
 
 
 class Colorizer(ChrominanceNet):
@@ -16,7 +16,7 @@ class Colorizer(ChrominanceNet):
                them. An int with `num_down` gives the same number everywhere.
     num_down   N, when `maps` is an int (the assignment starts with 5: 128 -> 4 -> 128)
     upsample   "transposed": 4x4 transposed convolution of stride 2;
-               "nearest": nearest-neighbour upsampling, then a 3x3 convolution
+               "nearest": nearest-neighbor upsampling, then a 3x3 convolution
     batchnorm  BatchNorm after each hidden convolution
     head       relu, sigmoid, tanh or linear
     labels     scale of the labels; the head's own unless another is named
@@ -54,7 +54,7 @@ class Colorizer(ChrominanceNet):
             ]
             channels = width
         last = _double(channels, 2, upsample, bias=True)
-        start_in_the_middle(last[-1], head)
+        init_to_neutral(last[-1], head)
         self.num_down = len(maps)
         self.down = nn.Sequential(*down)
         self.up = nn.Sequential(*up, *last, activation(head))

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from helpers.lab import AbScale
-from helpers.nets.base import MeanNet, activation, start_in_the_middle
+from helpers.data.lab import AbScale
+from helpers.nets.base import MeanNet, activation, init_to_neutral
 
 NUM_MODULES = 7  # 128 -> 1
 
@@ -37,7 +37,7 @@ class Regressor(MeanNet):
             layers.append(nn.ReLU())
             channels = maps
         last = nn.Conv2d(channels, 2, 5, 2, 2)  # 2 -> 1
-        start_in_the_middle(last, head)
+        init_to_neutral(last, head)
         self.layers = nn.Sequential(*layers, last, activation(head))
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
@@ -47,6 +47,6 @@ class Regressor(MeanNet):
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Natural L* (B, 1, H, W) to natural (B, 2): the mean of both ways to look at it.
 
-        A mirrored picture has the same mean colour, so the network is asked twice.
+        A mirrored picture has the same mean color, so the network is asked twice.
         """
         return (super().predict(L) + super().predict(L.flip(3))) / 2

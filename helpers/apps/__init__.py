@@ -1,0 +1,1 @@
+"""What a user runs: colorize, demo page, notebook runner, benchmark."""

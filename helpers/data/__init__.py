@@ -1,0 +1,1 @@
+"""Photographs in: reading, splitting, augmenting, conversion to L*a*b*."""

@@ -1,0 +1,279 @@
+"""Data in, matplotlib figure out.
+
+Training and test differ by dash as well as by color; rows of pictures are always
+grayscale, truth, prediction. Chrominance errors are on scale S.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from helpers.evaluation.metrics import Estimate
+
+DPI = 80  # small pictures keep the notebooks under 1 MB
+PREDICTED, TRUTH = "tab:orange", "tab:blue"
+RAREST = 1e-6  # share of pixels that a histogram shows as none
+SIGNED = ("PiYG_r", "PuOr_r")  # color maps of a* and b*: their middle is 0
+
+
+def show_images(
+    images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8
+) -> Figure:
+    """A grid of pictures (N, 3, H, W) uint8 BGR, shown in their right colors."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = 1.35 if titles else 1.15
+    fig, axes = _picture_grid(rows, columns, 1.15, height)
+    for ax, image in zip(axes.flat, images, strict=False):
+        ax.imshow(to_rgb(image))
+    for ax, title in zip(axes.flat, titles, strict=False):
+        ax.set_title(title, fontsize=7)
+    return fig
+
+
+def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> Figure:
+    """Named rows of pictures, each (N, 3, H, W) uint8 BGR, one column an image."""
+    columns = max(map(len, rows.values()))
+    fig, axes = _picture_grid(len(rows), columns, 1.15, 1.2)
+    for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
+        for ax, image in zip(row_axes, images, strict=False):
+            ax.imshow(to_rgb(image))
+        row_axes[0].text(-0.08, 0.5, name, rotation=90, ha="right", va="center",
+                         transform=row_axes[0].transAxes, fontsize=8)  # fmt: skip
+    for ax, title in zip(axes[0], titles, strict=False):
+        ax.set_title(title, fontsize=7)
+    return fig
+
+
+def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figure:
+    """Named photographs (H, W, 3) uint8 BGR of any size side by side, equally high.
+
+    `height` is that of each picture in inches.
+    """
+    widths = [image.shape[1] / image.shape[0] * height for image in pictures.values()]
+    fig, axes = plt.subplots(
+        1, len(pictures), figsize=(sum(widths), height + 0.3), width_ratios=widths,
+        dpi=DPI, layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for ax, (name, image_bgr) in zip(axes.flat, pictures.items(), strict=True):
+        ax.imshow(image_bgr[..., ::-1])
+        ax.set_title(name, fontsize=9)
+        ax.set_axis_off()
+    return fig
+
+
+def planes(images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()) -> Figure:
+    """Named planes (H, W) side by side, each with its own color bar."""
+    fig, axes = plt.subplots(
+        1, len(images), figsize=(2.6 * len(images), 2.4), dpi=DPI, layout="constrained"
+    )
+    colormaps = colormaps or ["gray"] * len(images)
+    for ax, (name, plane), colormap in zip(
+        np.atleast_1d(axes), images.items(), colormaps, strict=True
+    ):
+        limit = float(np.abs(plane).max()) or 1.0
+        is_signed = plane.min() < 0 or colormap in SIGNED
+        diverging = {"vmin": -limit, "vmax": limit} if is_signed else {}
+        drawn = ax.imshow(plane, cmap=colormap, **diverging)
+        fig.colorbar(drawn, ax=ax, shrink=0.85)
+        ax.set_title(name, fontsize=9)
+        ax.set_axis_off()
+    return fig
+
+
+def learning_curves(
+    histories: Mapping[str, dict], best: Mapping | None = None
+) -> Figure:
+    """Training (solid) and test (dashed) error against the epoch, a color a network.
+
+    `best` draws a dotted line at the error of each named predictor.
+    """
+    is_crowded = len(histories) > 3  # the legend goes beside the curves
+    size = (8, 3.4) if is_crowded else (6, 3.4)
+    fig, ax = plt.subplots(figsize=size, dpi=DPI, layout="constrained")
+    for number, (name, history) in enumerate(histories.items()):
+        color = f"C{number}"
+        ax.plot(history["epoch"], history["train_mse"], ".-", color=color,
+                label=f"{name}, training")  # fmt: skip
+        if "test_mse" in history:
+            ax.plot(history["epoch"], history["test_mse"], ".--", color=color,
+                    label=f"{name}, test")  # fmt: skip
+    for name, error in (best or {}).items():
+        ax.axhline(float(error), color="0.4", linestyle=":", linewidth=1)
+        ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
+                    ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
+    ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {}
+    ax.legend(fontsize=7, handlelength=3, **beside)  # long enough for a dash to show
+    ax.grid(alpha=0.3, which="both")
+    return fig
+
+
+def study_curves(histories: Mapping[str, dict]) -> Figure:
+    """Loss and accuracy of the study against the epoch: training solid, validation dashed.
+
+    The training part's figures are those of its sample, tested as the validation part is.
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), dpi=DPI, layout="constrained")
+    for ax, figure in zip(axes, ("mse", "accuracy"), strict=True):
+        for number, (name, history) in enumerate(histories.items()):
+            for part, dash in (("sample", "-"), ("validation", "--")):
+                ax.plot(history["epoch"], history[f"{part}_{figure}"], f".{dash}",
+                        color=f"C{number}",
+                        label=name if dash == "-" else None)  # fmt: skip
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        ax.grid(alpha=0.3, which="both")
+    axes[0].set(xlabel="epoch", ylabel="MSE of R, G, B in -1..1", yscale="log")
+    axes[1].set(xlabel="epoch", ylabel="share of values within 12 of 255")
+    axes[0].legend(fontsize=7, title="solid: training, dashed: validation",
+                   title_fontsize=7)  # fmt: skip
+    return fig
+
+
+def ladder(errors: Mapping[str, Estimate]) -> Figure:
+    """Error of each named predictor as a bar with its 95 % interval, in given order."""
+    names, values = list(errors), list(errors.values())
+    means = [value.mean for value in values]
+    spans = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
+    fig, ax = plt.subplots(
+        figsize=(6, 0.6 + 0.32 * len(names)), dpi=DPI, layout="constrained"
+    )
+    ax.barh(names, means, xerr=spans, color="tab:blue", alpha=0.75, height=0.65,
+            error_kw={"linewidth": 1, "capsize": 2})  # fmt: skip
+    for name, value in errors.items():
+        ax.text(value.high, name, f"  {value.mean:.2e}", va="center", fontsize=7)
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.ticklabel_format(axis="x", scilimits=(0, 0))
+    ax.set_xlabel("test MSE of a*, b* (scale S), 95 % interval")
+    ax.grid(alpha=0.3, axis="x")
+    return fig
+
+
+def against_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
+    """All networks: our error with its interval, and the published one beside it.
+
+    `rows` holds for each name (mean, low and high in a dict, the published error or None).
+    """
+    fig, ax = plt.subplots(
+        figsize=(7, 0.9 + 0.2 * len(rows)), dpi=DPI, layout="constrained"
+    )
+    for place, (mse, published) in enumerate(rows.values()):
+        spans = [[mse["mean"] - mse["low"]], [mse["high"] - mse["mean"]]]
+        ax.errorbar(mse["mean"], place, xerr=spans, fmt="o", color=PREDICTED, markersize=4,
+                    linewidth=1, label="" if place else "ours, 95 % interval")  # fmt: skip
+        if published:
+            ax.plot(published, place, "x", color=TRUTH, markersize=5)
+    if any(published for _, published in rows.values()):
+        ax.plot([], [], "x", color=TRUTH, label="published")
+    ax.set_yticks(range(len(rows)), labels=rows, fontsize=6)
+    ax.set(xscale="log", xlabel="test MSE of a*, b* (scale S)")
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.legend(fontsize=7)
+    ax.grid(alpha=0.3, which="both", axis="x")
+    return fig
+
+
+def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
+    """Predicted (N, 2) against true (N, 2) mean a* and mean b*, with the diagonal."""
+    fig, axes = plt.subplots(1, 2, figsize=(6, 3), dpi=DPI, layout="constrained")
+    for channel, (ax, name) in enumerate(zip(axes, ("a*", "b*"), strict=True)):
+        truth, predicted = ab[:, channel].numpy(), ab_hat[:, channel].numpy()
+        span = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+        ax.plot(span, span, ":", color="0.4", label="perfect")
+        ax.plot(truth, predicted, ".", color=PREDICTED, label="test images")
+        ax.set(xlabel=f"true mean {name}", ylabel=f"predicted mean {name}")
+        ax.set_aspect("equal")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    return fig
+
+
+def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
+    """How often each (a*, b*) occurs, one panel for each named ab (N, 2, H, W).
+
+    Axes and color scale are common to all panels; the scale is logarithmic.
+    """
+    fig, axes = plt.subplots(1, len(ab), figsize=(3.2 * len(ab), 3), dpi=DPI,
+                             layout="constrained", sharey=True)  # fmt: skip
+    edges = np.linspace(-limit, limit, 61)
+    shares = []
+    for values in ab.values():
+        a, b = values.float().transpose(0, 1).flatten(1).numpy()
+        counts, _, _ = np.histogram2d(a, b, bins=[edges, edges])
+        shares.append(np.log10(np.maximum(counts.T / len(a), RAREST)))
+    span = {"vmin": np.log10(RAREST), "vmax": np.max(shares)}
+    for ax, name, share in zip(np.atleast_1d(axes), ab, shares, strict=True):
+        drawn = ax.imshow(share, origin="lower", extent=[-limit, limit] * 2, **span)
+        ax.set(title=name, xlabel="a*  (green to red)")
+        ax.axhline(0, color="white", linewidth=0.4)
+        ax.axvline(0, color="white", linewidth=0.4)
+    np.atleast_1d(axes)[0].set_ylabel("b*  (blue to yellow)")
+    fig.colorbar(drawn, ax=axes, label="log10 share of pixels", shrink=0.85)
+    return fig
+
+
+def strips(
+    images: Mapping[str, torch.Tensor], span: tuple[float, float], xlabel: str
+) -> Figure:
+    """Named strips of color (3, H, W) uint8 BGR, one above the other.
+
+    The columns of each run from span[0] to span[1] along one common axis.
+    """
+    height = 0.5 + 0.45 * len(images)
+    fig, axes = plt.subplots(len(images), 1, figsize=(6, height), dpi=DPI,
+                             layout="constrained", sharex=True, squeeze=False)  # fmt: skip
+    for ax, (name, image) in zip(axes.flat, images.items(), strict=True):
+        ax.imshow(to_rgb(image), extent=[*span, 0, 1], aspect="auto")
+        ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+        ax.set_yticks([])
+    axes[-1, 0].set_xlabel(xlabel)
+    return fig
+
+
+def costs(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Milliseconds against one number a panel; dotted: in proportion to it.
+
+    `seconds` holds for each named number its values and the seconds of each.
+    """
+    fig, axes = plt.subplots(1, len(seconds), figsize=(3 * len(seconds), 2.8), dpi=DPI,
+                             layout="constrained", squeeze=False)  # fmt: skip
+    for ax, (name, found) in zip(axes.flat, seconds.items(), strict=True):
+        values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
+        ax.plot(values, times, "o-", label="measured")
+        ax.plot(values, times[-1] * values / values[-1], ":", color="0.4",
+                label="in proportion")  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel=name)
+        ax.set_xticks(values, labels=map(str, values))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_minor_locator(NullLocator())
+        ax.grid(alpha=0.3, which="both")
+    axes[0, 0].set_ylabel("milliseconds")
+    axes[0, 0].legend(fontsize=7)
+    return fig
+
+
+def to_rgb(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) uint8 BGR to (H, W, 3) uint8 RGB, as matplotlib wants it."""
+    return image.flip(0).permute(1, 2, 0).cpu().numpy()
+
+
+def _picture_grid(rows: int, columns: int, width: float, height: float):
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width * columns, height * rows),
+        dpi=DPI,
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return fig, axes

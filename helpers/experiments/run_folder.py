@@ -1,0 +1,276 @@
+"""The run folder: what each notebook found, on which data and machine, in one table.
+
+<run folder>/NN_topic/metrics.json   a notebook's figures, written last
+<run folder>/figures/*.png, colorized/{train,test}/*.png
+<run folder>/environment.json        seed, threads, processor, GPU, versions, commit
+<run folder>/results.json, results.md   every network beside its published figure
+<run folder>/figures/results.png        the same as a picture
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+
+from helpers.data.faces import FaceSet, Split
+from helpers.data.images import write_image
+from helpers.evaluation.figures import against_published
+from helpers.experiments.registry import get_profile
+from helpers.experiments.tables import sections
+from helpers.files import (
+    OUTPUTS,
+    PROJECT,
+    InputError,
+    free_cores,
+    read_json,
+    write_atomic,
+    write_json,
+)
+from helpers.training.execution import choose_device, keep_freed_memory, set_seed
+
+SCHEMA = 1
+RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # what `run_dir=""` means, when it is set
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
+
+
+class Run:
+    """The place of one notebook in a run folder.
+
+    folder    <run folder>/NN_topic, for the notebook's own files
+    profile   the row of numbers that it reads
+    device    "cpu" or "cuda", as chosen
+    """
+
+    def __init__(self, notebook: str, parameters: Mapping):
+        self.notebook, self.parameters = notebook, dict(parameters)
+        self.profile = get_profile(parameters["profile"])
+        self.device = choose_device(parameters["device"])
+        self.run_dir = default_run_dir(parameters["profile"], parameters["run_dir"])
+        self.folder = self.run_dir / notebook
+        self.metrics_file.unlink(missing_ok=True)
+        self.artifacts: list[Path] = []
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where the notebook's figures go, last of all."""
+        return self.folder / "metrics.json"
+
+    def num_epochs(self, part: str) -> int:
+        """The parameter num_epochs, or the profile's number for a part of the course."""
+        return self.parameters.get("num_epochs") or getattr(self.profile, part)
+
+    def save_figure(self, fig: Figure, name: str) -> None:
+        """Keep a figure as <run folder>/figures/<notebook>_<name>.png."""
+        path = self.run_dir / "figures" / f"{self.notebook}_{name}.png"
+        save_figure(fig, path)
+        self.artifacts.append(path)
+
+    def save_colorized(self, part: str, names: list[str], images: torch.Tensor) -> None:
+        """Keep colorized pictures (N, 3, H, W) uint8 BGR of the "train" or "test" part."""
+        for name, image in zip(names, images, strict=True):
+            path = self.run_dir / "colorized" / part / f"{flat_name(name)}.png"
+            write_image(path, image.permute(1, 2, 0).numpy())
+            self.artifacts.append(path)
+
+    def finish(
+        self,
+        networks: Mapping[str, dict],
+        faces: FaceSet,
+        split: Split,
+        split_file: str = "split.json",
+    ) -> None:
+        """Write metrics.json, atomically and last: from now on the notebook is done.
+
+        `split_file`, in the run folder, receives the names of both parts.
+        """
+        write_json(self.run_dir / split_file, split_record(faces, split))
+        write_json(
+            self.metrics_file,
+            {
+                "schema": SCHEMA,
+                "notebook": self.notebook,
+                "parameters": self.parameters,
+                "data": describe_data(faces, split),
+                "networks": dict(networks),
+                "artifacts": [
+                    path.relative_to(self.run_dir).as_posix() for path in self.artifacts
+                ],
+            },
+        )
+        if not (self.run_dir / "environment.json").exists():
+            write_json(self.run_dir / "environment.json", environment())
+        print(f"wrote {self.notebook}/metrics.json")
+
+
+def save_figure(fig: Figure, path: Path) -> None:
+    """Write a figure as PNG; raises InputError when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fast = {"compress_level": 1}  # two thirds of the time, a sixth more bytes
+        fig.savefig(path, dpi=150, metadata={"Software": None}, pil_kwargs=fast)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror})") from error
+
+
+def flat_name(name: str) -> str:
+    """An image's name as a file name without folders and suffix."""
+    return Path(name).with_suffix("").as_posix().replace("/", "_")
+
+
+def start_run(notebook: str, **parameters) -> Run:
+    """Check a notebook's parameters, seed torch, and open its place in the run folder.
+
+    Raises InputError for a wrong type (papermill injects the text "false" for a boolean)
+    or value, before any work is done.
+    """
+    for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
+        value = parameters.get(name, "")
+        if not isinstance(value, str):
+            raise InputError(f"{name}={value!r}: must be a text")
+    for name in ("seed", "num_epochs"):
+        value = parameters.get(name, 0)
+        if type(value) is not int or value < 0:
+            raise InputError(f"{name}={value!r}: must be a whole number, 0 or more")
+    if parameters["split"] not in ("random", "groups"):
+        raise InputError(f"split={parameters['split']!r}: must be random or groups")
+    run = Run(notebook, parameters)
+    set_seed(parameters["seed"])
+    keep_freed_memory()
+    print(
+        f"torch {torch.__version__} on {run.device}, {torch.get_num_threads()} threads; "
+        f"profile {parameters['profile']}"
+    )
+    return run
+
+
+def default_run_dir(profile: str, run_dir: str = "") -> Path:
+    """The run folder that a parameter stands for; "" is outputs/<profile>."""
+    run_dir = str(run_dir) or os.environ.get(RUN_DIR_VARIABLE, "")
+    return Path(run_dir).expanduser().resolve() if run_dir else OUTPUTS / profile
+
+
+def describe_data(faces: FaceSet, split: Split) -> dict:
+    """What the figures were measured on."""
+    return {
+        "source": faces.source,
+        "synthetic": faces.synthetic,
+        "images": len(faces),
+        "hash": faces.data_hash(),
+        "split": split.how,
+        "training_images": len(split.train),
+        "test_images": len(split.test),
+    }
+
+
+def split_record(faces: FaceSet, split: Split) -> dict:
+    """Which photographs trained and which tested, by name."""
+    return {
+        "hash": faces.data_hash(),
+        "how": split.how,
+        "train": sorted(faces.names[i] for i in split.train),
+        "test": sorted(faces.names[i] for i in split.test),
+    }
+
+
+def environment() -> dict:
+    """The machine and the versions, without paths and names of hosts or people."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": free_cores(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def collect(run_dir: Path) -> dict:
+    """All notebooks' metrics of a run folder, as results.json holds them."""
+    notebooks = [read_json(p) for p in sorted(Path(run_dir).glob("*/metrics.json"))]
+    return {"schema": SCHEMA, "notebooks": {n["notebook"]: n for n in notebooks}}
+
+
+def write_results(run_dir: Path) -> Path:
+    """Write results.json, results.md and their figure; returns the path of results.md."""
+    results = collect(run_dir)
+    write_json(run_dir / "results.json", results)
+    if rows := _errors(results):
+        fig = against_published(rows)
+        save_figure(fig, run_dir / "figures" / "results.png")
+        plt.close(fig)
+    path = run_dir / "results.md"
+    write_atomic(path, results_page(results).encode())
+    return path
+
+
+def _errors(results: dict) -> dict[str, tuple[dict, float | None]]:
+    """Each network on a*, b*: its error, and the published one unless it saw portraits."""
+    errors = {}
+    for notebook, metrics in results["notebooks"].items():
+        for name, row in metrics["networks"].items():
+            compares = row["published"] and not metrics["data"]["synthetic"]
+            published = row["published"]["mse"] if compares else None
+            if row["task"] != "rgb":
+                errors[f"{notebook[:2]} {name}"] = (row["test_mse"], published)
+    return errors
+
+
+def results_page(results: dict) -> str:
+    """results.md: each network's figure beside the published one."""
+    notebooks = list(results["notebooks"].values())
+    lines = ["# Results", ""]
+    if not notebooks:
+        return "\n".join([*lines, "No notebook has finished yet.", ""])
+    data = notebooks[-1]["data"]
+    lines += [
+        f"{data['training_images']} training and {data['test_images']} test images from "
+        f"{data['source']}, split {data['split']}. Test MSE of a*, b* on scale S "
+        "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2), 95 % bootstrap interval "
+        "over the test images.",
+        "",
+    ]
+    if data["synthetic"]:
+        lines += [
+            "**Synthetic portraits: figures are not comparable with published ones.**",
+            "",
+        ]
+    rows = [
+        (notebook, name, row)
+        for notebook, metrics in results["notebooks"].items()
+        for name, row in metrics["networks"].items()
+    ]
+    return "\n".join(lines + sections(rows, "notebook"))
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the code, with a plus sign where files were changed since."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):  # a copy without git
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,143 @@
+"""The benchmark measures what it says; nothing here looks at seconds."""
+
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from helpers.apps import bench
+from helpers.apps.bench import BENCHES, Variant, costs, measure, table, variants
+from helpers.cli import main
+from helpers.files import read_json
+from helpers.training.execution import PLAIN, Execution
+
+SMALL = Variant(
+    "small", "colorizer", {"maps": 2, "num_down": 2}, 4, size=16, num_images=12
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No measuring of forms, and no processes beside this one."""
+    chosen = Execution(channels_last=True)
+    monkeypatch.setattr(bench, "_choose", lambda variant: chosen)
+    monkeypatch.setattr(bench, "free_cores", lambda: 1)
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_each_row_changes_one_thing_against_the_last_that_was_kept(quick, name):
+    rows = variants(name)
+    last = rows[0]
+    assert rows[0].execution is None
+    for row in rows[1:]:
+        before, after = vars(last), vars(row)
+        changed = {k for k in before if before[k] != after[k]} - {"name", "kept"}
+        changed -= {"options"} if "network" in changed else set()
+        assert len(changed) == 1, (row.name, changed)
+        if changed == {"execution"} and last.execution:
+            forms = vars(last.execution), vars(row.execution)
+            assert sum(forms[0][k] != forms[1][k] for k in forms[0]) == 1
+        if row.kept:
+            last = row
+    assert any(row.name == "channels_last" and row.kept for row in rows)
+    assert any(row.name == "fused optimizer" and not row.kept for row in rows)
+
+
+def test_the_first_row_is_the_loop_of_the_earlier_reports(quick):
+    stepper = bench._Stepper(variants("colorizer")[0])
+    assert isinstance(stepper.data, list)
+    assert stepper.data[0][0].dtype == torch.float32
+    assert any(isinstance(m, torch.nn.MaxPool2d) for m in stepper.net.modules())
+    assert type(stepper.training.optimizer) is torch.optim.SGD
+    assert stepper.variant.batch_size == 100
+
+
+@pytest.mark.parametrize("data", ["loader", "fixed", "fresh"])
+@pytest.mark.parametrize("execution", [None, PLAIN, Execution(subpixel=True)], ids=str)
+def test_every_row_really_trains(data, execution):
+    variant = Variant("x", "colorizer", SMALL.options, 4, data, execution, size=16)
+    stepper = bench._Stepper(variant)
+    before = [p.clone() for p in stepper.net.parameters()]
+    stepper.run(2)
+    moved = [
+        not torch.equal(b, p)
+        for b, p in zip(before, stepper.net.parameters(), strict=True)
+    ]
+    assert all(moved)
+
+
+def test_a_minibatch_has_the_number_of_images_that_is_counted():
+    for data in ("loader", "fixed", "fresh"):
+        variant = Variant(
+            "x", "colorizer", SMALL.options, 4, data, size=16, num_images=12
+        )
+        batches = bench._Stepper(variant)._minibatches()
+        assert [len(next(batches)) for _ in range(7)] == [4] * 7
+
+
+def test_rows_are_timed_in_turn_and_compared_within_a_repeat(monkeypatch):
+    order, clock = [], [0.0]
+
+    class Fake:
+        def __init__(self, variant):
+            self.variant = variant
+
+        def run(self, steps):
+            order.append(self.variant.name)
+            slowness = 2.0 if len(order) > 6 else 1.0  # the machine becomes busy
+            clock[0] += slowness * steps * {"a": 0.4, "b": 0.1}[self.variant.name]
+
+    monkeypatch.setattr(bench, "_Stepper", Fake)
+    monkeypatch.setattr(bench, "_peak_memories", lambda rows: [1, 2])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    rows = [Variant(n, "colorizer", {}, 8) for n in "ab"]
+    first, second = measure(rows, repeats=4, steps=2)
+    assert order == list("ab") * 5  # a warm-up, then four repeats
+    assert first["ratio"] == 1.0
+    assert second["ratio"] == pytest.approx(4.0)
+    assert (first["low"], first["high"]) == pytest.approx((10, 20))
+    assert second["images_per_second"] == pytest.approx(60)
+    assert second["peak_memory"] == 2
+
+
+def test_several_processes_count_the_images_of_all():
+    one, two = measure(
+        [SMALL, Variant(**{**vars(SMALL), "name": "two", "processes": 2})], 2, 1
+    )
+    assert one["peak_memory"] > 50 * 2**20
+    assert two["peak_memory"] > 1.5 * one["peak_memory"]
+    assert two["images_per_second"] > 0
+    lines = table([one, two]).splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("+ small") and "1.00x" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("num_images", [4, 12]), ("maps", [1, 3]), ("size", [8, 32])]
+)
+def test_costs_are_measured_against_one_number(name, values):
+    found = costs(SMALL, name, values, repeats=1)
+    assert list(found) == values
+    assert all(seconds > 0 for seconds in found.values())
+
+
+def test_bench_prints_the_table_and_writes_json(quick, monkeypatch, tmp_path):
+    small = {"unet": ("unet", {"base": 2, "levels": 2}, 2)}
+    monkeypatch.setattr(bench, "BENCHES", small)
+    monkeypatch.setattr(bench, "_peak_memories", lambda rows: [2**20] * len(rows))
+    command = ["bench", "unet", "--repeats", "1", "--steps", "1", "--device", "cpu"]
+    result = CliRunner().invoke(main, [*command, "--run-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "channels_last" in result.output and "1.00x" in result.output
+    content = read_json(tmp_path / "bench.json")
+    assert content["environment"]["versions"]["torch"]
+    (rows,) = content["networks"].values()
+    assert rows[0]["ratio"] == 1.0
+    assert {"images_per_second", "low", "high", "peak_memory"} <= set(rows[0])
+
+
+def test_an_unknown_network_is_named():
+    result = CliRunner().invoke(main, ["bench", "resnet"])
+    assert result.exit_code == 2
+    assert "network 'resnet': unknown; use colorizer or unet" in result.output

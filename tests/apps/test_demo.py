@@ -1,0 +1,470 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from helpers import nets
+from helpers.apps import demo
+from helpers.apps import page as demo_page
+from helpers.cli import main
+from helpers.data.images import read_image, write_image
+from helpers.data.lab import bgr_to_lab
+from helpers.data.portraits import render_portrait
+from helpers.files import PROJECT, InputError
+from helpers.training import checkpoint
+from helpers.training.checkpoint import save_weights
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
+PATIENCE = 300  # seconds: for a machine that is busy with trainings
+# Python runs this file when it starts: whom the server asks is written down.
+WATCH = """
+import os, sys
+def note(event, arguments):
+    if event == "socket.connect":
+        line = arguments[1]
+    elif event == "socket.getaddrinfo":
+        line = arguments[0]
+    else:
+        return
+    with open(os.environ["ASKED"], "a") as file:
+        print(line[0] if isinstance(line, tuple) else line, file=file)
+sys.addaudithook(note)
+"""
+
+
+def save_net(path, ab=(15.0, 25.0)):
+    """A small U-Net that gives every pixel one color."""
+    net = nets.build("unet", base=4, levels=2)
+    with torch.no_grad():
+        net.last.bias.copy_(torch.tensor(ab))
+    save_weights(path, net, "unet", {"base": 4, "levels": 2})
+    return path
+
+
+def save_regressor(path):
+    save_weights(path, nets.build("regressor"), "regressor", {})
+    return path
+
+
+def gray_portrait(path, size=200, crop=150):
+    gray = cv2.cvtColor(render_portrait(5, 2), cv2.COLOR_BGR2GRAY)
+    write_image(path, cv2.resize(gray, (size, size))[:crop])
+    return path
+
+
+def spread(image_bgr):
+    """How far the channels of a picture lie apart, on average."""
+    image = image_bgr.astype(int)
+    return (image.max(2) - image.min(2)).mean()
+
+
+# The functions --------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    return tmp_path
+
+
+def test_the_networks_are_the_course_s_own_that_are_there(own_weights):
+    save_net(own_weights / "classifier.safetensors")
+    save_net(own_weights / "another.safetensors")
+    save_regressor(own_weights / "regressor.safetensors")
+    assert list(demo.load_networks()) == ["classifier"]
+    save_net(own_weights / "colorizer.safetensors")
+    assert list(demo.load_networks()) == ["colorizer", "classifier"]
+    assert list(demo.load_networks(("another",))) == ["another"]
+
+
+def test_networks_can_be_named_or_given_as_files(own_weights, tmp_path):
+    save_net(own_weights / "colorizer.safetensors")
+    other = save_net(tmp_path / "runs" / "colorizer.safetensors")
+    assert list(demo.load_networks(("colorizer", str(other)))) == [
+        "colorizer",
+        str(other),
+    ]
+
+
+def test_without_a_network_that_colors_one_line_says_so(own_weights):
+    with pytest.raises(
+        InputError, match=r"weights/: no network that colors.*--weights"
+    ):
+        demo.load_networks()
+    path = save_regressor(own_weights / "regressor.safetensors")
+    with pytest.raises(InputError, match="no network that colors"):
+        demo.load_networks()
+    with pytest.raises(InputError, match=r"holds a regressor; give a colorizer"):
+        demo.load_networks((str(path),))
+
+
+def test_without_gradio_one_line_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # the command changes it
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    result = CliRunner().invoke(main, ["demo"])
+    assert result.exit_code == 2
+    assert result.output.startswith("error: gradio is not installed; pip install -e ")
+    assert result.output.count("\n") == 1
+
+
+def test_a_taken_port_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind((demo.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert port < demo.free_port(port) < port + demo.PORTS
+
+
+def test_no_port_is_free(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind((demo.HOST, 0))
+        taken.listen()
+        monkeypatch.setattr(demo, "PORTS", 1)
+        with pytest.raises(InputError, match="--port"):
+            demo.free_port(taken.getsockname()[1])
+
+
+def test_16_bits_and_alpha_are_kept_in_the_download_alone(tmp_path):
+    image = np.full((6, 4, 4), 40_000, np.uint16)
+    image[..., 3] = np.arange(4) * 1000
+    cv2.imwrite(str(tmp_path / "deep.png"), image)
+    net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
+    before, after, download = demo.color_file(
+        {"net": net}, tmp_path / "deep.png", "net", 1.0, tmp_path
+    )
+    colored = cv2.imread(str(download), cv2.IMREAD_UNCHANGED)
+    assert colored.dtype == np.uint16
+    assert np.array_equal(colored[..., 3], image[..., 3])
+    for path in (before, after):
+        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert stored.dtype == np.uint8 and stored.shape == (6, 4, 3)
+    assert np.abs(read_image(before).astype(int) - 40_000 // 256).max() <= 1
+
+
+def test_a_photograph_is_read_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by 90 degrees
+    Image.new("L", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert demo.read_photograph(tmp_path / "turned.jpg").shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 99]
+)
+def test_a_broken_file_is_named_without_its_folder(tmp_path, content):
+    path = tmp_path / "old photo.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        demo.read_photograph(path)
+    assert str(caught.value).startswith("old photo.png: ")
+    assert str(caught.value).endswith("; choose another file")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_photograph_that_was_removed_is_asked_for_again(tmp_path):
+    with pytest.raises(InputError, match=r"^a\.png: no longer kept here; choose it"):
+        demo.read_photograph(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("side", [8001, 40_000])
+def test_too_many_pixels_are_refused_before_they_are_decoded(
+    tmp_path, monkeypatch, side
+):
+    path = tmp_path / "huge.pgm"
+    path.write_bytes(b"P5 %d %d 255\n" % (side, side))
+    monkeypatch.setattr(demo, "decode_picture", None)
+    with pytest.raises(InputError, match=r"^huge.pgm: more than 64 megapixels; choose"):
+        demo.read_photograph(path)
+
+
+def test_too_many_pixels_are_refused_after_decoding_where_the_head_is_unknown(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(demo, "MAX_MEGAPIXELS", 0.001)
+    monkeypatch.setattr(demo, "_announced_size", lambda path: (0, 0))
+    with pytest.raises(InputError, match="megapixels"):
+        demo.read_photograph(gray_portrait(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((90, 80), (90, 80)), ((1600, 20), (1600, 20)), ((3200, 1), (1600, 1))],
+)
+def test_what_is_shown_is_small(shape, expected):
+    assert demo.shown(np.zeros((*shape, 3), np.uint8)).shape == (*expected, 3)
+
+
+def test_a_file_is_colored_in_full_size_with_its_own_luminance(tmp_path):
+    path = gray_portrait(tmp_path / "gray.png", size=1700, crop=1650)
+    net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
+    before, after, download = demo.color_file({"net": net}, path, "net", 1.0, tmp_path)
+    assert download.name == "gray-colored.png"
+    gray, colored = read_image(path), read_image(download)
+    assert colored.shape == gray.shape == (1650, 1700, 3)
+    assert spread(colored) > 10
+    L = [bgr_to_lab(image_bgr)[..., 0] for image_bgr in (gray, colored)]
+    assert np.abs(L[0] - L[1]).mean() < 0.5
+    assert read_image(before).shape == read_image(after).shape == (1553, 1600, 3)
+    *_, download = demo.color_file({"net": net}, path, "net", 0.0, tmp_path)
+    assert spread(read_image(download)) < 1
+
+
+def test_the_examples_are_old_and_always_the_same(tmp_path):
+    paths = demo.draw_examples(tmp_path / "one", size=64)
+    again = demo.draw_examples(tmp_path / "two", size=64)
+    assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
+    images = {path.stem: read_image(path) for path in paths}
+    assert {image.shape for image in images.values()} == {(64, 64, 3)}
+    assert [name for name, image in images.items() if spread(image)] == ["sepia"]
+    assert images["faded"].min() >= 70 and images["faded"].std() < images["gray"].std()
+
+
+def test_the_status_is_shown_as_it_is():
+    assert demo_page._text("a_b*<i>.png") == "a\\_b\\*&lt;i&gt;.png"
+
+
+def test_examples_outlive_the_files_that_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    gradio = demo_page.import_gradio()
+    from gradio.route_utils import delete_files_created_by_app
+
+    examples = demo.draw_examples(tmp_path / "examples", size=16)
+    page = demo_page.build_page(gradio, ["net"], examples, None)
+    delete_files_created_by_app(page, age=None)
+    assert all(path.is_file() for path in examples)
+
+
+# The page in a browser ------------------------------------------------------------
+
+
+class Server:
+    """`deepcolor demo` as a process of its own."""
+
+    def __init__(self, folder: Path):
+        self.scratch, self.asked = folder / "scratch", folder / "asked"
+        self.scratch.mkdir()
+        (folder / "watch").mkdir()
+        (folder / "watch/sitecustomize.py").write_text(WATCH)
+        weights = [save_net(folder / f"{n}.safetensors") for n in ("one", "two")]
+        with socket.socket() as probe:
+            probe.bind((demo.HOST, 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "helpers", "demo", "--port", str(port)]
+        for path in weights:
+            command += ["--weights", str(path)]
+        paths = {
+            "TMPDIR": self.scratch,
+            "ASKED": self.asked,
+            "PYTHONPATH": folder / "watch",
+        }
+        self.process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=os.environ | {name: str(path) for name, path in paths.items()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines = []
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if line.startswith("open "):
+                break
+        else:
+            raise AssertionError("".join(self.lines))
+        self.url = line.split()[1]
+
+    def peak_memory(self) -> int:
+        """Bytes that the process has held at most; 0 where nobody tells."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        lines = status.read_text().splitlines() if status.exists() else []
+        return sum(int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    started = Server(tmp_path_factory.mktemp("demo"))
+    yield started
+    if started.process.poll() is None:
+        started.process.kill()
+    started.process.wait()
+    started.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    """Whom the browser asked, as (scheme, host and port)."""
+    return set()
+
+
+def open_page(browser, server, hosts, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_default_timeout(PATIENCE * 1000)
+    for event in ("request", "websocket"):
+        page.on(event, lambda asked: hosts.add(urlsplit(asked.url)[:2]))
+    page.goto(server.url)
+    page.wait_for_selector("#status[role=status] p")
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(browser, server, hosts):
+    """The page on a wide screen, the same one in all tests."""
+    return open_page(browser, server, hosts, width=1280)
+
+
+def upload(page, path, said):
+    """Choose a file; waits until the status says what is expected, and returns it."""
+    page.set_input_files("input[type=file]", path)
+    return wait_for(page, said)
+
+
+def wait_for(page, said):
+    page.locator("#status", has_text=said).wait_for()
+    return page.inner_text("#status")
+
+
+def download(page, folder):
+    with page.expect_download() as waiting:
+        page.get_by_text("Download as PNG").click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_a_photograph_is_uploaded_compared_and_downloaded(page, tmp_path):
+    gray = gray_portrait(tmp_path / "gray.png")
+    assert page.get_by_text("Download as PNG").is_disabled()
+    upload(page, gray, "gray.png: colored by one in")
+
+    slider = page.get_by_test_id("slider").first
+    cut = page.get_by_test_id("imageslider-image").last
+    before = cut.get_attribute("style")
+    box = slider.locator(".icon-wrap").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 150, box["y"], steps=5)
+    page.mouse.up()
+    assert cut.get_attribute("style") != before
+
+    path = download(page, tmp_path)
+    assert path.name == "gray-colored.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert read_image(path).shape == read_image(gray).shape
+    full = spread(read_image(path))
+    assert full > 10
+
+    pictures = page.get_by_test_id("imageslider-image").last
+    source = pictures.get_attribute("src")
+    page.get_by_test_id("number-input").fill("0.5")
+    page.wait_for_function(
+        "old => [...document.querySelectorAll('#pictures img')].at(-1).src != old",
+        arg=source,
+    )
+    half = spread(read_image(download(page, tmp_path)))
+    assert 0.3 * full < half < 0.7 * full
+
+    page.get_by_label("two").check()
+    wait_for(page, "gray.png: colored by two in")
+    page.get_by_label("one").check()
+    wait_for(page, "gray.png: colored by one in")
+
+
+def test_a_broken_file_is_named_and_the_page_goes_on(page, tmp_path):
+    broken = tmp_path / "broken <b>_x_.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    said = upload(page, broken, "choose another file")
+    assert "not an image that OpenCV can decode" in said
+    assert page.get_by_text("Download as PNG").is_disabled()
+    page.get_by_label("Example 3").click()
+    wait_for(page, "sepia.png: colored by one")
+    assert read_image(download(page, tmp_path)).shape == (384, 384, 3)
+    upload(page, gray_portrait(tmp_path / "next.png"), "next.png: colored")
+
+
+def test_sixty_megapixels_are_colored_in_less_than_2_gb(page, server, tmp_path):
+    image = np.broadcast_to(np.linspace(0, 255, 10_000, dtype=np.uint8), (6000, 10_000))
+    write_image(tmp_path / "large.jpg", np.ascontiguousarray(image))
+    upload(page, tmp_path / "large.jpg", "large.jpg: colored")
+    assert server.peak_memory() < 2e9
+    shown = page.get_by_test_id("imageslider-image").last
+    assert shown.evaluate("i => i.decode().then(() => i.naturalWidth)") == 1600
+
+
+def test_what_is_too_large_is_refused_and_the_page_goes_on(page, tmp_path):
+    (tmp_path / "huge.pgm").write_bytes(b"P5 10000 6500 255\n")
+    said = upload(page, tmp_path / "huge.pgm", "huge")
+    assert said == "huge.pgm: more than 64 megapixels; choose another file"
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(demo_page.MAX_MEGABYTES * 2**20 + 1)
+    page.set_input_files("input[type=file]", tmp_path / "long.png")
+    toast = page.get_by_test_id("toast-body")
+    toast.filter(has_text="exceed the maximum allowed size").wait_for()
+    page.get_by_label("Example 1").click()
+    wait_for(page, "gray.png: colored")
+
+
+def test_nothing_overflows_on_a_phone(server, browser, hosts, tmp_path):
+    page = open_page(browser, server, hosts, width=360)
+    upload(page, gray_portrait(tmp_path / f"{'long_name' * 9}.png"), "colored by")
+    wide = page.evaluate(
+        "[...document.querySelectorAll('main *')]"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+        ".map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert wide == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.close()
+
+
+def test_no_other_file_of_this_computer_is_served(server):
+    for path in (PROJECT / "README.md", "/etc/hostname"):
+        with pytest.raises(HTTPError, match=r"403|404"):
+            urlopen(f"{server.url}/gradio_api/file={path}")
+
+
+def test_nobody_else_is_asked(page, server, hosts):
+    asked = {host for scheme, host in hosts if scheme not in ("data", "blob")}
+    assert asked == {urlsplit(server.url).netloc}
+    assert set(server.asked.read_text().split()) == {demo.HOST}
+
+
+def test_term_ends_it_and_no_file_is_left(server):
+    assert any(server.scratch.iterdir())
+    server.process.send_signal(signal.SIGTERM)
+    rest, _ = server.process.communicate(timeout=PATIENCE)
+    assert server.process.returncode == 0
+    assert "Traceback" not in rest
+    assert server.lines[0] == "networks: one, two\n"
+    assert list(server.scratch.iterdir()) == []

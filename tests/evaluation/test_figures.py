@@ -1,0 +1,50 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from helpers.evaluation import figures
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_photographs_are_equally_high_and_keep_their_aspect_and_colors():
+    wide_bgr = np.zeros((10, 30, 3), np.uint8)
+    wide_bgr[..., 0] = 200  # blue
+    fig = figures.photographs({"wide": wide_bgr, "square": wide_bgr[:, :10]}, height=2)
+    assert [ax.get_title() for ax in fig.axes] == ["wide", "square"]
+    assert fig.get_size_inches()[0] == pytest.approx(2 * 3 + 2 * 1)
+    fig.draw_without_rendering()
+    wide, square = (ax.get_window_extent() for ax in fig.axes)
+    assert wide.height == pytest.approx(square.height, rel=0.02)
+    assert wide.width == pytest.approx(3 * square.width, rel=0.05)
+    shown_rgb = fig.axes[0].images[0].get_array()
+    assert shown_rgb[0, 0].tolist() == [0, 0, 200]
+
+
+def test_planes_of_chrominance_are_drawn_around_zero():
+    plane = np.linspace(5, 20, 16, dtype=np.float32).reshape(4, 4)
+    fig = figures.planes({"L*": plane, "a*": plane}, ["gray", "PiYG_r"])
+    gray, signed = (ax.images[0].get_clim() for ax in fig.axes[:2])
+    assert gray == (5, 20)
+    assert signed == (-20, 20)
+
+
+def test_a_single_epoch_has_a_single_whole_tick():
+    history = {"epoch": [1], "train_mse": [1e-3], "test_mse": [2e-3]}
+    (ax,) = figures.learning_curves({"net": history}).axes
+    left, right = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if left <= tick <= right] == [1]
+
+
+def test_many_learning_curves_leave_the_legend_beside_them():
+    history = {"epoch": [1, 2], "train_mse": [2e-4, 1e-4], "test_mse": [3e-4, 2e-4]}
+    for number, is_beside in ((2, False), (4, True)):
+        fig = figures.learning_curves({f"net {n}": history for n in range(number)})
+        fig.draw_without_rendering()
+        (ax,) = fig.axes
+        legend, curves = ax.get_legend().get_window_extent(), ax.get_window_extent()
+        assert (legend.x0 > curves.x1) == is_beside
