@@ -1,14 +1,24 @@
-"""What all helpers need: where things lie, errors a user sees, files never half written."""
+"""Paths of the project, the two errors a user sees, atomic writes, locks and file names."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import platform
+import re
+import secrets
+import stat
 import sys
-import tempfile
-from pathlib import Path
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import psutil
+from filelock import FileLock, SoftFileLock, Timeout
 
 try:
     import resource
@@ -17,39 +27,45 @@ except ImportError:  # Windows
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUTS = PROJECT / "outputs"
+MAX_STEM_BYTES = 200  # file systems allow 255; a suffix and a temporary name need room
 
 
 class InputError(Exception):
-    """What was given cannot be used; one line: the file, the reason, the next step."""
+    """Unusable input; the message is one line with the file, the reason, the next step."""
 
 
 class WorkFailed(Exception):
-    """The input was right and the work was not finished; one line: what, where, how on."""
+    """Valid input, but failed work; the message is one line with what, where, what next."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader finds the old file or the new, no other.
+    """Write `data` to `path` so that a reader sees either the old or the new content.
 
-    The bytes go to a temporary file in the same folder, are forced to the disk, and the
-    file is then renamed. Raises InputError when it cannot be written.
+    The bytes go to a temporary file in the same folder, are flushed to disk, and the
+    file is then renamed. A file that is replaced keeps its permissions; a new file gets
+    those of the umask. Raises InputError if the file cannot be written.
     """
-    path, temporary = Path(path), None
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        old_mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+        mode = 0o666 if old_mode is None else old_mode
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        if old_mode is not None:
+            os.chmod(temporary, old_mode)  # without the umask
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot write ({error.strerror}); free the folder or choose another"
+            f"{path}: cannot write ({error.strerror}); check the permissions and the "
+            "free space, or choose another folder"
         ) from error
     finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)  # gone already when all went well
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # it exists only after a failure
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -59,7 +75,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON file; raises InputError when it is missing or not JSON."""
+    """Read a JSON file; raises InputError if it is missing or not JSON."""
     try:
         return json.loads(Path(path).read_bytes().decode(errors="surrogateescape"))
     except (OSError, ValueError) as error:
@@ -67,17 +83,99 @@ def read_json(path: Path) -> dict:
 
 
 def sha256(*parts: bytes) -> str:
-    """The SHA-256 of all parts in turn, as 64 hexadecimal digits."""
+    """Return the SHA-256 of the concatenated parts, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
 
 
-def free_cores() -> int:
-    """The number of processor cores that this process may use.
+def unique_stems(names: Sequence[str]) -> list[str]:
+    """Return one flat file stem per name, in order; no two are equal, whatever the case.
 
-    The least of what its affinity and its container's quota (cgroup 2) leave to it.
+    "a/b.png" becomes "a_b". A stem that is already taken gets -2, -3, and so on. Symbols
+    that a file system may refuse become "_", and very long stems are cut.
+    """
+    stems = [_flat_stem(name) for name in names]
+    plain, used, unique = {_file_key(stem) for stem in stems}, set(), []
+    for stem in stems:
+        candidate, n = stem, 1
+        while _file_key(candidate) in (used if n == 1 else used | plain):
+            n += 1
+            candidate = f"{stem}-{n}"
+        used.add(_file_key(candidate))
+        unique.append(candidate)
+    return unique
+
+
+def _flat_stem(name: str) -> str:
+    path = PurePosixPath(name)
+    stem = str(path.with_suffix("")) if path.name else "image"
+    stem = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]', "_", stem)
+    while len(stem.encode()) > MAX_STEM_BYTES:
+        stem = stem[:-1]
+    return stem
+
+
+def _file_key(stem: str) -> str:
+    """Return the same key for stems that some file systems take for one file."""
+    return unicodedata.normalize("NFC", stem.casefold())
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]:
+    """Reserve `folder`, which is created if needed, for the run inside the `with` block.
+
+    The operating system holds the lock on the file .lock and frees it when the process
+    ends in any way. The file is never deleted here: a process that has opened it could
+    otherwise lock a file that no longer has this name. Next to it, .holder.json says who
+    holds the lock; if a killed run left one, `log` gets a line about it.
+
+    Raises InputError if another run holds the folder, or if it cannot be locked.
+    """
+    folder = Path(folder)
+    holder_file, lock = folder / ".holder.json", FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        # Without flock (some network disks), filelock uses the existence of the file.
+        left_over = f" (if it is gone, delete {folder / '.lock'})"
+        raise InputError(
+            f"{folder}: in use by {_holder(holder_file)}; wait for it to end, or choose "
+            f"another folder{left_over if isinstance(lock, SoftFileLock) else ''}"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be locked ({error.strerror}); check the permissions, or "
+            "choose another folder"
+        ) from error
+    try:
+        if holder_file.exists():
+            log(f"{folder}: taking over from {_holder(holder_file)}, which is gone")
+        since = datetime.now().isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
+        write_json(holder_file, holder)
+        yield
+    finally:
+        holder_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(holder_file: Path) -> str:
+    for _ in range(20):  # a run writes this file just after it gets the lock
+        with contextlib.suppress(InputError, KeyError):
+            holder = read_json(holder_file)
+            pid, host, since = holder["pid"], holder["host"], holder["since"]
+            return f"process {pid} on {host} since {since}"
+        time.sleep(0.05)
+    return "another process"
+
+
+def free_cores() -> int:
+    """Return the number of processor cores that this process may use.
+
+    It is the smaller of the CPU affinity and the container's quota (cgroup 2), at least 1.
     """
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -85,9 +183,9 @@ def free_cores() -> int:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has held at most."""
+    """Return the peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux; its getrusage counts the parent's memory as well
+    if status.exists():  # Linux, where getrusage includes the memory of the parent
         (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
         return int(line.split()[1]) * 1024
     if resource is None:  # Windows
@@ -97,7 +195,7 @@ def peak_memory() -> int:
 
 
 def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """The smallest quota on the way from this process's cgroup up to the root."""
+    """Return the smallest quota from this process's cgroup up to the root."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux

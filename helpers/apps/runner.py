@@ -1,15 +1,14 @@
-"""Run the notebooks in order through papermill, and believe only what they prove.
+"""Run the notebooks in order through papermill, and check that each one really finished.
 
 A notebook counts as done when its kernel raised nothing *and* it has written its
-metrics.json in this run: papermill marks every cell "completed" after a time-out or a
-dead kernel, exits 0 on a misspelt parameter, and never checks a type.
+metrics.json in this run. Papermill alone is not enough: it marks every cell "completed"
+after a time-out or a dead kernel, and accepts unknown parameters and wrong types.
 """
 
-import ast
 import difflib
+import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import nbformat
 import papermill
-import psutil
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -27,15 +25,18 @@ from helpers.files import (
     PROJECT,
     InputError,
     WorkFailed,
-    read_json,
+    run_lock,
     sha256,
     write_atomic,
     write_json,
 )
 
 NOTEBOOKS = PROJECT / "notebooks"
+WEIGHTS = PROJECT / "weights"
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
-QUIET = ["--IPKernelApp.log_level=40"]  # no note about TCP for each kernel
+QUIET = ["--IPKernelApp.log_level=40"]  # no message about TCP from each kernel
+
+Lock = run_lock
 
 
 def run_notebooks(
@@ -49,12 +50,12 @@ def run_notebooks(
 ) -> Path:
     """Run the course's notebooks in order; returns the path of results.md.
 
-    parameters  text values, checked against the type that each notebook declares
+    parameters  text values; they must fit the types that the notebooks declare
     only        names or numbers of notebooks ("04", "04_regressor"); all by default
-    resume      skip a notebook whose inputs and results are what they were
+    resume      skip a notebook if neither its inputs nor its results have changed
 
-    Raises InputError before any kernel starts when a notebook or parameter is unknown,
-    a value has the wrong type, the images cannot be loaded or the folder is in use, and
+    Raises InputError before any kernel starts if a notebook or parameter is unknown, a
+    value has the wrong type, the images cannot be loaded or the folder is in use, and
     WorkFailed at the first notebook that does not finish.
     """
     notebooks = choose_notebooks(folder, only)
@@ -66,26 +67,28 @@ def run_notebooks(
     }
     typed = check_parameters(notebooks, parameters)
     faces = load_faces(parameters["images"])
-    with Lock(run_dir, log):
+    with run_lock(run_dir, log):
         log = _also_to(run_dir / "log.txt", log)
         log(f"{datetime.now():%Y-%m-%d %H:%M}  {', '.join(n.stem for n in notebooks)}")
         log(faces.describe())
         write_json(run_dir / "environment.json", environment())
         for notebook in notebooks:
             _run_one(notebook, typed[notebook], run_dir, faces, resume, log)
-        page = write_results(run_dir)
-    return page
+        return write_results(run_dir)
 
 
 def choose_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
-    """The numbered notebooks of a folder, in order; raises InputError for another."""
+    """Return the numbered notebooks of a folder in order, all or those named in `only`.
+
+    Raises InputError if there are none, or a name is unknown.
+    """
     every = sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
     if not every:
-        raise InputError(f"{folder}: holds no numbered notebooks")
+        raise InputError(f"{folder}: no numbered notebooks here; check the folder")
     chosen = []
     for name in only:
         stem = Path(name).stem
-        found = [n for n in every if n.stem == stem or n.stem.split("_")[0] == stem]
+        found = [n for n in every if stem in (n.stem, n.stem.split("_")[0])]
         if not found:
             names = ", ".join(n.stem for n in every)
             raise InputError(f"notebook {name!r}: unknown; use one of {names}")
@@ -94,86 +97,64 @@ def choose_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
 
 
 def declared_parameters(notebook: Path) -> dict[str, type]:
-    """Name and type of each parameter that a notebook declares.
+    """Return the name and type of each parameter that a notebook declares.
 
-    Reads the one cell tagged `parameters`, whose lines are `name: type = literal`.
-    Raises InputError when there is no such cell, or more than one.
+    Raises InputError unless exactly one cell is tagged `parameters` and each of its lines
+    has the form `name: type = value`, with the type int, float, str or bool.
     """
     cells = nbformat.read(notebook, as_version=4).cells
     tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise InputError(
-            f"{notebook.name}: {len(tagged)} cells are tagged `parameters`; tag one"
+            f"{notebook.name}: {len(tagged)} cells are tagged `parameters`; tag one cell"
         )
-    declared = {}
-    for line in ast.parse(tagged[0].source).body:
-        if not (
-            isinstance(line, ast.AnnAssign) and ast.unparse(line.annotation) in TYPES
-        ):
+    found = papermill.inspect_notebook(notebook)
+    declared = {n: TYPES.get(p["inferred_type_name"]) for n, p in found.items()}
+    lines = [line.strip() for line in tagged[0].source.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    names = [line.split(":")[0].strip() for line in lines]
+    for name, line in zip(names, lines, strict=True):
+        if not declared.get(name) or names.count(name) > 1:
             raise InputError(
-                f"{notebook.name}: the parameter line `{ast.unparse(line)}` is not of "
-                "the form `name: int = 1`"
+                f"{notebook.name}: cannot read the parameter line `{line}`; write "
+                "`name: int = 1` with one `=` and the type int, float, str or bool"
             )
-        declared[line.target.id] = TYPES[ast.unparse(line.annotation)]
     return declared
 
 
 def check_parameters(
     notebooks: Sequence[Path], parameters: Mapping[str, str]
 ) -> dict[Path, dict]:
-    """The typed parameters for each notebook, from text values.
+    """Convert text values to the typed parameters of each notebook.
 
-    A parameter goes to every notebook that declares it. Raises InputError when none of
-    them does, or a value is not of the declared type.
+    A parameter goes to every notebook that declares it. Raises InputError if no notebook
+    does, or if a value does not fit the declared type.
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
-    known = {name for names in declared.values() for name in names}
+    known = sorted({name for names in declared.values() for name in names})
     for name in parameters:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {close[0]}?"
-                if close
-                else f"use {', '.join(sorted(known))}"
-            )
+            hint = f"did you mean {close[0]}?" if close else f"use {', '.join(known)}"
             raise InputError(f"parameter {name!r}: unknown to the notebooks; {hint}")
     return {
         notebook: {
-            name: _typed(name, value, declared[notebook][name])
+            name: _typed(name, value, types[name])
             for name, value in parameters.items()
-            if name in declared[notebook]
+            if name in types
         }
-        for notebook in notebooks
+        for notebook, types in declared.items()
     }
 
 
-class Lock:
-    """One run at a time in a folder; the lock of a process that is gone is taken over."""
-
-    def __init__(self, run_dir: Path, log: Callable[[str], None] = print):
-        self.file, self.log = Path(run_dir) / ".lock", log
-
-    def __enter__(self):
-        if self.file.exists():
-            holder = read_json(self.file)
-            who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-            if _may_be_alive(holder):
-                raise InputError(
-                    f"{self.file.parent}: in use by {who}; wait for it, or choose "
-                    f"another --run-dir (if it is gone, remove {self.file})"
-                )
-            self.log(f"taking over the run folder from {who}, which is gone")
-        since = datetime.now().isoformat(timespec="seconds")
-        mine = {"pid": os.getpid(), "host": platform.node(), "since": since}
-        write_json(self.file, mine)
-        return self
-
-    def __exit__(self, *_):
-        self.file.unlink(missing_ok=True)
-
-
-def _may_be_alive(holder: dict) -> bool:
-    return holder["host"] != platform.node() or psutil.pid_exists(holder["pid"])
+def _typed(name: str, value: str, kind: type):
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        return kind(value)
+    except (ValueError, KeyError):
+        message = f"parameter {name}={value!r}: must be of type {kind.__name__}"
+        raise InputError(message) from None
 
 
 def _also_to(file: Path, log: Callable[[str], None]) -> Callable[[str], None]:
@@ -216,13 +197,16 @@ def _run_one(
 
 
 def _execute(notebook: Path, executed: Path, parameters: dict) -> str:
-    """Run one notebook; returns what went wrong in one line, or nothing."""
+    """Run one notebook; returns the problem in one line, or an empty string.
+
+    The kernel starts in the current directory, so that relative paths given as parameters
+    mean the same files here and in the notebook.
+    """
     try:
         papermill.execute_notebook(
             notebook,
             executed,
             parameters,
-            cwd=notebook.parent,
             kernel_name="python3",
             progress_bar=False,
             extra_arguments=QUIET,
@@ -236,28 +220,44 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str:
 
 
 def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:
-    """What a notebook's results depend on: code, helpers, parameters, data, versions."""
+    """Return a hash of all that a notebook's results depend on.
+
+    That is its code and parameters, the images, the package, the versions, the trained
+    networks in weights/, and the content (not the date) of each file, or of all files in
+    each folder, that a string parameter or its default names.
+    """
     cells = nbformat.read(notebook, as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    helpers = [p.read_bytes() for p in sorted((PROJECT / "helpers").rglob("*.py"))]
     given = {name: value for name, value in parameters.items() if name != "run_dir"}
+    declared = papermill.inspect_notebook(notebook).items()
+    named = {name: p["default"].strip("\"'") for name, p in declared} | given
+    files = sorted((PROJECT / "helpers").rglob("*.py"))
+    files += sorted(WEIGHTS.glob("*.safetensors"))
+    for name, value in named.items():
+        if isinstance(value, str) and name not in ("images", "run_dir"):
+            files += _files_of(value)
+    hashes = [(str(path), _file_hash(path)) for path in files]
     versions = environment()["versions"]
-    plain = json.dumps([code, given, faces.data_hash(), versions], sort_keys=True)
-    return sha256(plain.encode(), *helpers)
+    inputs = [code, given, faces.data_hash(), versions, hashes]
+    return sha256(json.dumps(inputs, sort_keys=True).encode())
+
+
+def _files_of(value: str) -> list[Path]:
+    """Return the file, or all files of the folder, that `value` names, if it names one."""
+    if os.path.isdir(value):
+        return sorted(path for path in Path(value).rglob("*") if path.is_file())
+    return [Path(value)] if os.path.isfile(value) else []
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def _stamp(inputs: str, metrics: Path) -> str:
     return f"{inputs} {sha256(metrics.read_bytes())}\n"
-
-
-def _typed(name: str, value: str, kind: type):
-    """A text value as the declared type; raises InputError when it is not one."""
-    if kind is bool:
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-    else:
-        try:
-            return kind(value)
-        except ValueError:
-            pass
-    raise InputError(f"parameter {name}={value!r}: must be of type {kind.__name__}")

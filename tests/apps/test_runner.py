@@ -1,7 +1,6 @@
-import json
 import os
-import platform
-import subprocess
+import re
+import zipfile
 
 import nbformat
 import pytest
@@ -9,13 +8,15 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers.apps import runner
 from helpers.data.faces import FaceSet
-from helpers.files import InputError, WorkFailed, read_json
+from helpers.files import InputError, WorkFailed, read_json, run_lock, write_json
 
 PARAMETERS = "\n".join(
     [
         'profile: str = "quick"  # profile',
         'images: str = ""  # images',
         'run_dir: str = ""  # folder',
+        'photograph: str = ""  # file',
+        'faces_80: str = ""  # folder or zip',
         "lr: float = 0.1  # rate",
         "flag: bool = True  # a switch",
         "seed: int = 1  # seed",
@@ -40,7 +41,7 @@ DATA = {
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """A folder for small notebooks; photographs are faked, so that kernels are the cost."""
+    """A folder for small notebooks, with fake images: only the kernels take time."""
     import torch
 
     images = torch.zeros(20, 3, 2, 2, dtype=torch.uint8)
@@ -82,7 +83,7 @@ def test_notebooks_run_in_order_with_typed_parameters(course):
     assert page.exists()
     assert (course.run_dir / "notebooks/01_a.ipynb").exists()
     assert "01_a" in (course.run_dir / "log.txt").read_text()
-    assert not (course.run_dir / ".lock").exists()
+    assert not (course.run_dir / ".holder.json").exists()
 
 
 def test_resume_skips_what_is_unchanged_and_nothing_else(course):
@@ -102,6 +103,130 @@ def test_resume_skips_what_is_unchanged_and_nothing_else(course):
     course.lines.clear()
     course.run({"seed": "2"}, resume=True)
     assert not any("skipped" in line for line in course.lines)
+
+
+@pytest.fixture
+def fake_kernel(course, monkeypatch):
+    """Write the metrics without a kernel; papermill's inspection stays real."""
+
+    def execute(notebook, executed, parameters, **options):
+        metrics = {"notebook": notebook.stem, "networks": {}, "data": DATA}
+        write_json(course.run_dir / notebook.stem / "metrics.json", metrics)
+
+    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
+
+
+def change_a_photograph(folder):
+    (folder / "photograph.png").write_bytes(b"changed")
+
+
+def change_an_image_and_keep_its_size_and_date(folder):
+    file = folder / "faces_80" / "train" / "a.png"
+    old = file.stat()
+    file.write_bytes(b"A")
+    os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+
+def add_an_image(folder):
+    (folder / "faces_80" / "val" / "b.png").write_bytes(b"b")
+
+
+def rename_an_image(folder):
+    (folder / "faces_80/train/a.png").rename(folder / "faces_80/train/b.png")
+
+
+def change_the_weights(folder):
+    (folder / "weights" / "colorizer.safetensors").write_bytes(b"changed")
+
+
+def add_weights(folder):
+    (folder / "weights" / "classifier.safetensors").write_bytes(b"new")
+
+
+CHANGES = [
+    change_a_photograph,
+    change_an_image_and_keep_its_size_and_date,
+    add_an_image,
+    rename_an_image,
+    change_the_weights,
+    add_weights,
+]
+
+
+@pytest.fixture
+def side_files(course, tmp_path, monkeypatch):
+    """Write the files that a notebook depends on; returns the parameters naming them."""
+    for name in (
+        "photograph.png",
+        "faces_80/train/a.png",
+        "weights/colorizer.safetensors",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a")
+    (tmp_path / "faces_80" / "val").mkdir()
+    monkeypatch.setattr(runner, "WEIGHTS", tmp_path / "weights", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return {"photograph": "photograph.png", "faces_80": str(tmp_path / "faces_80")}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_resume_runs_again_after_a_change_in_a_side_file(
+    course, fake_kernel, side_files, tmp_path, change
+):
+    course.add("01_a").run(side_files)
+    assert resumed(course, side_files) == []
+    change(tmp_path)
+    assert resumed(course, side_files) == ["01_a"]
+    assert resumed(course, side_files) == []
+
+
+def test_resume_runs_again_after_a_change_in_a_zip(course, fake_kernel, tmp_path):
+    def zipped(content):
+        with zipfile.ZipFile(tmp_path / "faces_80.zip", "w") as file:
+            file.writestr("train/a.png", content)
+
+    zipped("old")
+    given = {"faces_80": str(tmp_path / "faces_80.zip")}
+    course.add("01_a").run(given)
+    assert resumed(course, given) == []
+    zipped("new")
+    assert resumed(course, given) == ["01_a"]
+
+
+def test_resume_runs_again_after_a_change_in_the_file_of_a_default(
+    course, fake_kernel, side_files, tmp_path
+):
+    changed = PARAMETERS.replace('photograph: str = ""', "photograph: str = 'p.png'")
+    (tmp_path / "p.png").write_bytes(b"old")
+    course.add("01_a", parameters=changed).run()
+    assert resumed(course) == []
+    (tmp_path / "p.png").write_bytes(b"new")
+    assert resumed(course) == ["01_a"]
+
+
+def test_an_unreadable_side_file_is_an_input_error(course, fake_kernel, monkeypatch):
+    course.add("01_a")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(runner.hashlib, "file_digest", refuse)
+    with pytest.raises(InputError, match=r"cannot read \(Permission denied\)"):
+        course.run()
+
+
+def resumed(course, parameters=None):
+    """Resume a run; returns the notebooks that were run again."""
+    course.lines.clear()
+    course.run(parameters, resume=True)
+    return [line.split()[0] for line in course.lines if line.endswith(" s")]
+
+
+def test_a_relative_path_is_the_same_file_in_the_notebook(course, side_files):
+    course.add("01_a", WRITE + "assert open(photograph).read() == 'a'\n")
+    course.run({"photograph": "photograph.png"})
+    assert course.metrics("01_a")
 
 
 def test_without_resume_everything_runs_again(course):
@@ -128,16 +253,57 @@ def test_a_wrong_parameter_stops_before_any_kernel(course, wrong, message):
     assert not course.run_dir.exists()
 
 
-def test_a_missing_or_second_parameters_tag_is_refused(course):
+def test_a_missing_parameters_tag_is_refused(course):
     course.add("01_a", tags=())
     with pytest.raises(InputError, match="0 cells are tagged"):
         course.run()
 
 
-def test_a_parameter_without_a_type_is_refused(course):
-    course.add("01_a", parameters='images = ""')
-    with pytest.raises(InputError, match=r"images = ''.*is not of the form"):
+def test_two_parameters_tags_are_refused(course):
+    course.add("01_a")
+    path = course.folder / "01_a.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata = {"tags": ["parameters"]}
+    nbformat.write(notebook, path)
+    with pytest.raises(InputError, match="2 cells are tagged"):
         course.run()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'name = ""',
+        "size: list = [1]",
+        "size: int | None = 1",
+        "size: int",
+        "print(1)",
+    ],
+)
+def test_a_parameter_line_without_a_known_type_is_refused(course, line):
+    course.add("01_a", parameters=f"{PARAMETERS}\n{line}")
+    with pytest.raises(InputError, match=f"01_a.ipynb: .* line `{re.escape(line)}`"):
+        course.run()
+
+
+def test_a_parameter_line_that_papermill_cannot_read_is_refused(course):
+    course.add("01_a", parameters='name: str = ""  # a=1 or b=2')
+    with pytest.raises(InputError, match="cannot read the parameter line `name"):
+        course.run()
+
+
+def test_a_parameter_that_is_declared_twice_is_refused(course):
+    course.add("01_a", parameters=f"{PARAMETERS}\nseed: int = 2")
+    with pytest.raises(InputError, match="cannot read the parameter line `seed"):
+        course.run()
+
+
+def test_declared_parameters_have_names_and_types(course):
+    course.add("01_a", parameters=f"# comment\n\n{PARAMETERS}")
+    declared = runner.declared_parameters(course.folder / "01_a.ipynb")
+    texts = dict.fromkeys(
+        ["profile", "images", "run_dir", "photograph", "faces_80"], str
+    )
+    assert declared == {**texts, "lr": float, "flag": bool, "seed": int}
 
 
 def test_an_unknown_notebook_is_named(course):
@@ -160,7 +326,8 @@ def test_an_error_names_notebook_cell_and_last_line_and_stops(course):
         course.run()
     assert (course.run_dir / "notebooks/01_a.ipynb").exists()
     assert not (course.run_dir / "02_b").exists()
-    assert not (course.run_dir / ".lock").exists()
+    with run_lock(course.run_dir, course.lines.append):
+        assert "taking over" not in course.lines[-1]
 
 
 def test_a_dead_kernel_is_a_failure(course):
@@ -179,28 +346,19 @@ def test_a_stale_result_is_not_taken_for_a_new_one(course, ending):
     assert not (course.run_dir / "01_a/metrics.json").exists()
 
 
-def test_a_second_run_in_the_folder_is_refused_and_a_stale_lock_taken_over(course):
+def test_a_second_run_in_the_folder_is_refused(course):
     course.add("01_a")
-    course.run_dir.mkdir()
-    lock = course.run_dir / ".lock"
-    holder = {"host": platform.node(), "since": "2026-01-01T00:00:00"}
-
-    lock.write_text(json.dumps({"pid": os.getpid(), **holder}))
-    with pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+    with (
+        run_lock(course.run_dir),
+        pytest.raises(InputError, match=f"in use by process {os.getpid()}"),
+    ):
         course.run()
-    assert lock.exists()
-
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    lock.write_text(json.dumps({"pid": gone.pid, **holder}))
-    course.run()
-    assert any("taking over" in line for line in course.lines)
-    assert course.metrics("01_a")
+    assert not (course.run_dir / "01_a").exists()
 
 
 def test_a_folder_that_cannot_be_written_stops_at_the_start(course, tmp_path):
     course.add("01_a")
     (tmp_path / "file").write_text("")
     course.run_dir = tmp_path / "file" / "run"
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot be locked"):
         course.run()
