@@ -1,10 +1,9 @@
-"""The face photographs as one tensor, who is on them, and the training / test split."""
+"""Load the face images, find their sitters, split into training and test set."""
 
 import csv
 import io
 import os
 import re
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from PIL import Image
 
 from helpers.data import portraits
 from helpers.data.images import (
+    JPEG_START,
     FolderSource,
     UnreadableImage,
     ZipSource,
     decode_image,
-    decode_text,
     is_visible,
     open_source,
     to_square,
@@ -31,22 +30,22 @@ IMAGE_SIZE = 128
 MIN_IMAGES = 10
 MAX_BAD_SHARE = 0.05
 FACE_IMAGES = PROJECT / "face_images"
-PORTRAITS = "portraits"  # the word that asks for the embedded set
-PARTS = {"train", "val", "validation", "test"}  # folders that are no sitters
-IMAGES_VARIABLE = "DEEPCOLOR_IMAGES"  # what `images=""` means, when it is set
+PORTRAITS = "portraits"  # the value of `images` for the embedded set
+SPLIT_FOLDERS = {"train", "val", "validation", "test"}  # not names of sitters
+IMAGES_VARIABLE = "DEEPCOLOR_IMAGES"  # environment variable: the default of `images`
 
 
 @dataclass(frozen=True)
 class FaceSet:
-    """A set of face photographs.
+    """A set of face images, photographs or portraits.
 
-    images      (N, 3, S, S) uint8, BGR, upright; S = 128 in the course
-    names       N file names, sorted, relative to the folder or zip
-    groups      the sitter of each image, or None where nobody knows
-    groups_from where the groups were read, in words
-    source      where the images come from, in words
-    synthetic   True for the embedded portraits
-    skipped     (name, reason) of each file that could not be read
+    images       (N, 3, S, S) uint8, BGR, upright; S = 128 in the course
+    names        N file names, sorted, relative to the folder or zip
+    groups       the sitter of each image, or None if unknown
+    groups_from  where the groups were read, in words
+    source       where the images come from, in words
+    synthetic    True for the embedded portraits
+    skipped      (name, reason) of each file that could not be read
     """
 
     images: torch.Tensor
@@ -61,12 +60,12 @@ class FaceSet:
         return len(self.names)
 
     def data_hash(self) -> str:
-        """SHA-256 of all names and pixels: equal hash, equal data."""
+        """Return the SHA-256 of all names and pixels."""
         names = "\n".join(self.names).encode(errors="surrogateescape")
         return sha256(names, self.images.numpy().tobytes())
 
     def describe(self) -> str:
-        """A few lines for the top of a notebook or a log: what, from where, who."""
+        """Return a few lines for a notebook or a log: source, sitters, skipped files."""
         lines = [f"{len(self)} images from {self.source}"]
         if self.synthetic:
             lines.append(
@@ -84,10 +83,10 @@ class FaceSet:
 
 @dataclass(frozen=True)
 class Split:
-    """Which images train and which test.
+    """A split of the images into training and test set.
 
     train, test  index tensors (int64) into a FaceSet, in shuffled order
-    how          "random" or "groups", with the reason where it is not what was asked
+    how          "random" or "groups", with the reason if it differs from the request
     """
 
     train: torch.Tensor
@@ -96,62 +95,57 @@ class Split:
 
 
 def load_faces(images: str = "", *, size: int = IMAGE_SIZE) -> FaceSet:
-    """Load all face photographs as one FaceSet, each cut to its center square.
+    """Load all face images as one FaceSet; each is cropped to its center square.
 
-    `images` is a folder (any depth), a zip, "portraits" for the embedded synthetic set,
-    or "" for: images in face_images/, a zip in face_images/, else the portraits. Files
-    that cannot be read are listed in `skipped`. Raises InputError when there is nothing
-    to load, more than 5 % of the files are bad, or fewer than 10 images remain.
+    `images` is a folder (searched at any depth), a zip, "portraits" for the embedded
+    set, or "" for the images in face_images/, else a zip there, else the portraits.
+    Files that cannot be read are listed in `skipped`. Raises InputError if there is
+    nothing to load, if more than 5 % of the files are bad, or if fewer than 10 images
+    remain.
     """
     path = find_images(images)
     source = open_source(path or embedded_portraits())
     with ThreadPoolExecutor() as pool:
-        loaded = list(
-            pool.map(lambda name: _load_one(source, name, size), source.names)
-        )
-    good = [(n, *x) for n, x in zip(source.names, loaded, strict=True) if len(x) == 2]
-    skipped = list(source.refused)
-    skipped += [
-        (n, x[0]) for n, x in zip(source.names, loaded, strict=True) if len(x) == 1
-    ]
-    _check_enough(path or PORTRAITS, len(good), skipped)
-
-    names = [name for name, _, _ in good]
-    groups, groups_from = find_groups(
-        source, names, [comment for _, _, comment in good]
-    )
-    stack = np.stack([image_bgr.transpose(2, 0, 1) for _, image_bgr, _ in good])
+        results = pool.map(lambda name: _load_one(source, name, size), source.names)
+    squares, names, comments, skipped = [], [], [], list(source.refused)
+    for name, (image_bgr, comment, reason) in zip(source.names, results, strict=True):
+        if reason:
+            skipped.append((name, reason))
+            continue
+        names.append(name)
+        squares.append(image_bgr.transpose(2, 0, 1))
+        comments.append(comment)
+    _check_enough(path or PORTRAITS, len(names), skipped)
+    groups, groups_from = find_groups(source, names, comments)
     return FaceSet(
-        images=torch.from_numpy(np.ascontiguousarray(stack)),
+        images=torch.from_numpy(np.ascontiguousarray(np.stack(squares))),
         names=names,
         groups=groups,
         groups_from=groups_from,
-        source=_shown(path) if path else "the embedded portrait set",
+        source=_display_path(path) if path else "the embedded portrait set",
         synthetic=path is None,
         skipped=skipped,
     )
 
 
 def find_images(images: str = "") -> Path | None:
-    """The folder or zip that `images` stands for; None means the embedded portraits."""
+    """Return the folder or zip that `images` names; None for the embedded portraits."""
     images = str(images) or os.environ.get(IMAGES_VARIABLE, "")
     if images == PORTRAITS:
         return None
     if images:
         return Path(images).expanduser()
-    if FACE_IMAGES.is_dir():
-        if FolderSource(FACE_IMAGES).names:
-            return FACE_IMAGES
-        zips = [path for path in FACE_IMAGES.glob("*.zip") if is_visible(path.name)]
-        return min(zips, default=None)
-    return None
+    if FolderSource(FACE_IMAGES).names:
+        return FACE_IMAGES
+    zips = [path for path in FACE_IMAGES.glob("*.zip") if is_visible(path.name)]
+    return min(zips, default=None)
 
 
 def embedded_portraits() -> Path:
-    """The folder of the embedded portraits, rendered at the first call (some seconds).
+    """Return the folder of the embedded portraits; the first call draws them (seconds).
 
-    The folder's name carries a hash of the renderer, so a changed renderer never meets
-    old pictures; it appears under its name only when it is complete.
+    A hash of the renderer is in the folder's name, so a changed renderer gets a new
+    folder. The folder gets its final name when it is complete.
     """
     renderer = sorted(Path(portraits.__file__).parent.glob("*.py"))
     version = sha256(*(file.read_bytes() for file in renderer))[:8]
@@ -160,42 +154,36 @@ def embedded_portraits() -> Path:
         return folder
     try:
         OUTPUTS.mkdir(exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=OUTPUTS, prefix=".portraits-"))
-    except OSError as error:
-        raise InputError(
-            f"{OUTPUTS}: cannot write ({error.strerror}); make the folder writable"
-        ) from error
-    try:
-        portraits.write_portraits(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
+        with tempfile.TemporaryDirectory(dir=OUTPUTS, prefix=".portraits-") as parent:
+            drawn = Path(parent, "drawn")
+            portraits.write_portraits(drawn)
+            drawn.rename(folder)
     except (OSError, RuntimeError) as error:
-        if not folder.is_dir():  # else another process was quicker
+        if not folder.is_dir():  # otherwise another process was faster
             raise InputError(
-                f"{OUTPUTS}: cannot draw the portraits ({error})"
+                f"{OUTPUTS}: cannot write the portraits ({error}); make it writable"
             ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 def find_groups(
     source: FolderSource | ZipSource, names: list[str], comments: list[str]
 ) -> tuple[list[str] | None, str]:
-    """Who is on each image: (one group a name, where it was found) or (None, "").
+    """Return (the group of each name, where it was found), or (None, "") if unknown.
 
-    Tried in this order; the first that gives every image a group and at least two groups
-    counts: groups.csv (columns file, group) among or beside the images, the JPEG comment
-    (`s1` to `s50`), names like `s01_02.jpg`, one sub-folder per sitter.
+    Sources, in this order: groups.csv (columns file, group) among the images or beside
+    the zip, JPEG comments (`s1` to `s50`), names such as `s01_02.jpg`, one subfolder per
+    sitter. A source counts if it gives each image a group and there are at least two
+    groups and at least two images per group on average.
     """
-    tries = [
+    candidates = [
         ("groups.csv", _groups_from_csv(source, names)),
         ("the JPEG comments", [_match(r"s\d+", comment) for comment in comments]),
         ("the file names", [_match(r"(s\d+)_", PurePosixPath(n).name) for n in names]),
         ("the sub-folders", [n.rpartition("/")[0] for n in names]),
     ]
-    for groups_from, groups in tries:
-        if {PurePosixPath(group).name for group in groups} <= PARTS:
+    for groups_from, groups in candidates:
+        if {PurePosixPath(group).name for group in groups} <= SPLIT_FOLDERS:
             continue
         if all(groups) and 2 <= len(set(groups)) <= len(names) // 2:
             return groups, groups_from
@@ -210,62 +198,49 @@ def split_faces(
     test_fraction: float = 0.1,
     max_images: int | None = None,
 ) -> Split:
-    """Part the images into training and test, before anything else happens to them.
+    """Split the images into training and test set, before any augmentation.
 
-    Each image (by="random") or each sitter (by="groups") draws a lottery number, a hash
-    of the seed and its name; the lowest tenth are the test part. The numbers of the
-    others do not change when a photograph is added, so in the random split at most one
-    image for each added one changes its side. By groups, no sitter stands in both parts
-    and whole sitters may move; without known groups the split is random and `how` says
-    so. Both parts come shuffled by torch.randperm; of the training part the first `max_images`
-    remain, all without it.
-    Raises InputError for another `by` or a fraction that leaves a part empty.
+    Each image (by="random") or each sitter (by="groups") gets a hash of the seed and its
+    name. The tenth with the lowest hashes is the test set. Adding a photograph does not
+    change the other hashes, so in a random split it moves at most one other image. By
+    groups, all images of a sitter are in the same set and move together; if the groups
+    are unknown, the split is random and `how` gives the reason. Both sets are shuffled by
+    torch.randperm; the training set keeps its first `max_images`.
+    Raises InputError for another `by` or if a set would be empty.
     """
     if by not in ("random", "groups"):
         raise InputError(f"split {by!r}: unknown; use random or groups")
-    how = by
+    how, keys, num_test = by, faces.names, round(test_fraction * len(faces))
     if by == "groups" and not faces.groups:
-        by, how = "random", "random (no groups are known for these images)"
-    num_test = round(test_fraction * len(faces))
-    if by == "groups":
-        num_test, test = max(num_test, 1), []
-        members: dict[str, list[int]] = {}
-        for index, group in enumerate(faces.groups):
-            members.setdefault(group, []).append(index)
-        for group in sorted(members, key=lambda name: _lottery(seed, name)):
-            if len(test) + len(members[group]) / 2 > num_test and test:
-                break
-            test += members[group]
-    else:
-        drawn = sorted(range(len(faces)), key=lambda i: _lottery(seed, faces.names[i]))
-        test = drawn[:num_test]
+        how = "random (no groups are known for these images)"
+    elif by == "groups":
+        keys, num_test = faces.groups, max(num_test, 1)
+    test = _lowest_hashes(keys, seed, num_test)
     train = sorted(set(range(len(faces))) - set(test))
     if not test or not train:
         raise InputError(
             f"test_fraction {test_fraction}: leaves {len(train)} training and "
             f"{len(test)} test images of {len(faces)}; use about 0.1"
         )
-    return Split(
-        _shuffled(train, seed)[:max_images], _shuffled(sorted(test), seed), how
-    )
+    return Split(_shuffle(train, seed)[:max_images], _shuffle(test, seed), how)
 
 
 def as_float(images: torch.Tensor) -> torch.Tensor:
-    """The assignment's tensor: (N, 3, S, S) uint8 BGR to float32 BGR in [0, 1]."""
+    """Convert (N, 3, S, S) uint8 BGR to float32 BGR in [0, 1], as the assignment asks."""
     return images.float() / 255
 
 
-def _load_one(source, name: str, size: int) -> tuple:
-    """(image_bgr, comment) of one file, or (reason,) when it cannot be read."""
+def _load_one(source, name: str, size: int) -> tuple[np.ndarray | None, str, str]:
+    """Return (image_bgr, JPEG comment, ""), or (None, "", reason) if it is unreadable."""
     try:
         data = source.read(name)
-        return to_square(decode_image(data), size), _jpeg_comment(data)
+        return to_square(decode_image(data), size), _jpeg_comment(data), ""
     except UnreadableImage as error:
-        return (str(error),)
+        return None, "", str(error)
 
 
 def _jpeg_comment(data: bytes) -> str:
-    if not data.startswith(b"\xff\xd8"):
+    if not data.startswith(JPEG_START):
         return ""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -283,25 +258,38 @@ def _check_enough(path, num_good: int, skipped: list[tuple[str, str]]) -> None:
             f"({reason}); remove or replace them (up to {MAX_BAD_SHARE:.0%} are skipped)"
         )
     if num_good < MIN_IMAGES:
-        raise InputError(
-            f"{path}: {num_good} images; the course needs at least {MIN_IMAGES}"
-        )
+        raise InputError(f"{path}: {num_good} images; at least {MIN_IMAGES} are needed")
 
 
 def _groups_from_csv(source, names: list[str]) -> list[str]:
-    text = source.read_text("groups.csv")
-    beside = source.path.parent / "groups.csv"
-    if text is None and isinstance(source, ZipSource) and beside.is_file():
-        text = decode_text(beside, beside.read_bytes())
-    if text is None:
+    """Return the group of each name in groups.csv; [""] if there is no such file."""
+    table, data = _find_csv(source)
+    if data is None:
         return [""]
-    rows = csv.DictReader(io.StringIO(text))
+    try:
+        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{table}: not in UTF-8; save it as UTF-8") from error
     if not {"file", "group"} <= set(rows.fieldnames or ()):
-        raise InputError(
-            f"{source.path}: its groups.csv needs the columns file,group in the first line"
-        )
-    group_of = {row["file"]: row["group"] for row in rows}
+        raise InputError(f"{table}: needs the columns file,group in its first line")
+    group_of = {row["file"]: row["group"] or "" for row in rows}
     return [group_of.get(n) or group_of.get(PurePosixPath(n).name, "") for n in names]
+
+
+def _find_csv(source) -> tuple[Path, bytes | None]:
+    """Return groups.csv and its bytes: from the folder or zip, else from beside the zip."""
+    folder = source.path
+    if isinstance(source, ZipSource):
+        folder = source.path.parent
+        for member in source.archive.namelist():
+            if PurePosixPath(member).name == "groups.csv" and "__MACOSX" not in member:
+                table = source.path / member
+                try:
+                    return table, source.read(member)
+                except UnreadableImage as error:
+                    raise InputError(f"{table}: {error}; zip it again") from error
+    table = folder / "groups.csv"
+    return table, table.read_bytes() if table.is_file() else None
 
 
 def _match(pattern: str, text: str) -> str:
@@ -309,17 +297,34 @@ def _match(pattern: str, text: str) -> str:
     return found.group(found.lastindex or 0) if found else ""
 
 
-def _lottery(seed: int, name: str) -> str:
-    return sha256(f"{seed}/{name}".encode(errors="surrogateescape"))
+def _lowest_hashes(keys: list[str], seed: int, num_test: int) -> list[int]:
+    """Return the sorted indices of the images whose keys have the lowest hashes.
+
+    Images with the same key stay together, so there are about `num_test`: the last key is
+    included if at least half of its images are needed. There is at least one key unless
+    `num_test` is 0.
+    """
+    members: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        members.setdefault(key, []).append(index)
+    hashes = {
+        key: sha256(f"{seed}/{key}".encode(errors="surrogateescape")) for key in members
+    }
+    test: list[int] = []
+    for key in sorted(members, key=hashes.get):
+        if len(test) + len(members[key]) / 2 > num_test and (test or not num_test):
+            break
+        test += members[key]
+    return sorted(test)
 
 
-def _shuffled(index: list[int], seed: int) -> torch.Tensor:
+def _shuffle(index: list[int], seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.tensor(index)[torch.randperm(len(index), generator=generator)]
 
 
-def _shown(path: Path) -> str:
-    """The path as it is shown: short, relative to the project where it lies inside."""
+def _display_path(path: Path) -> str:
+    """Return the path relative to the project, or only the name if it is elsewhere."""
     resolved = path.resolve()
     inside = resolved.is_relative_to(PROJECT)
     return str(resolved.relative_to(PROJECT) if inside else path.name)

@@ -13,7 +13,7 @@ from helpers.data import faces
 from helpers.data.faces import FaceSet, as_float, load_faces, split_faces
 from helpers.files import InputError
 
-SIZE = 8  # pixels: all that these tests need
+SIZE = 8  # pixels, enough for these tests
 
 
 def jpeg(seed: int, comment: str = "") -> bytes:
@@ -25,7 +25,7 @@ def jpeg(seed: int, comment: str = "") -> bytes:
 
 
 def plain(number: int) -> dict[str, bytes]:
-    """So many photographs of which nobody says who is on them."""
+    """Return `number` photographs without any information on the sitters."""
     return {f"photo {i:03d}.jpg": jpeg(i) for i in range(number)}
 
 
@@ -84,7 +84,7 @@ def test_the_images_are_bgr_in_the_order_of_their_names(tmp_path):
     assert loaded.images[:, 2, 0, 0].tolist() == list(range(209, 199, -1))
 
 
-def test_the_size_is_128_unless_another_is_asked_for(tmp_path):
+def test_the_default_size_is_128(tmp_path):
     write_folder(tmp_path, plain(10))
     assert load_faces(str(tmp_path)).images.shape == (10, 3, 128, 128)
 
@@ -100,7 +100,7 @@ def test_three_bad_files_of_sixty_are_skipped_and_listed(tmp_path):
     assert "'a.jpg': empty file" in loaded.describe()
 
 
-def test_four_bad_files_of_sixty_stop_and_the_first_is_named(tmp_path):
+def test_four_bad_files_of_sixty_raise_and_the_first_is_named(tmp_path):
     bad = {f"bad {i}.jpg": b"" for i in range(4)}
     with pytest.raises(InputError) as caught:
         load(write_folder(tmp_path, plain(56) | bad))
@@ -121,11 +121,11 @@ def test_refused_members_of_a_zip_are_listed_and_count_as_bad(tmp_path):
 
 def test_ten_images_are_enough_and_nine_are_not(tmp_path):
     assert len(load(write_folder(tmp_path / "ten", plain(10)))) == 10
-    with pytest.raises(InputError, match="9 images; the course needs at least 10"):
+    with pytest.raises(InputError, match="9 images; at least 10 are needed"):
         load(write_folder(tmp_path / "nine", plain(9)))
 
 
-def test_only_bad_files_stop_with_a_reason(tmp_path):
+def test_only_bad_files_raise_with_a_reason(tmp_path):
     files = {f"{i}.jpg": b"" for i in range(12)}
     with pytest.raises(InputError, match="12 of 12 images cannot be read"):
         load(write_folder(tmp_path, files))
@@ -141,7 +141,7 @@ def test_a_name_with_a_newline_is_shown_escaped_on_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_is_no_utf8_loads_splits_and_hashes(tmp_path):
+def test_a_name_that_is_not_utf8_can_be_loaded_split_and_hashed(tmp_path):
     write_folder(tmp_path, plain(10))
     with open(os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg"), "wb") as file:
         file.write(jpeg(99))
@@ -152,7 +152,7 @@ def test_a_name_that_is_no_utf8_loads_splits_and_hashes(tmp_path):
     assert len(split.train) + len(split.test) == 11
 
 
-def test_loading_touches_nothing_in_the_folder(tmp_path):
+def test_loading_changes_nothing_in_the_folder(tmp_path):
     files = plain(10) | {"sub/notes.txt": b"x"}
     write_folder(tmp_path, files)
     load(tmp_path)
@@ -161,7 +161,7 @@ def test_loading_touches_nothing_in_the_folder(tmp_path):
     assert all((tmp_path / name).read_bytes() == files[name] for name in files)
 
 
-def test_describe_says_what_from_where_and_who(tmp_path):
+def test_describe_gives_number_source_and_sitters(tmp_path):
     files = {f"s{i % 3}_{i}.jpg": jpeg(i) for i in range(12)}
     text = load(write_folder(tmp_path / "mine", files)).describe()
     assert text == "12 images from mine\n3 sitters, from the file names"
@@ -176,19 +176,19 @@ def test_describe_lists_twenty_skipped_files_and_counts_the_rest():
     assert lines[22:] == ["  ... and 5 more"]
 
 
-def test_as_float_is_the_image_in_zero_to_one():
+def test_as_float_scales_images_to_zero_to_one():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     assert as_float(images).dtype == torch.float32
     assert as_float(images).flatten().tolist() == pytest.approx([0, 0.2, 1])
 
 
-# Who is on them -------------------------------------------------------------------
+# The sitters ----------------------------------------------------------------------
 
 
-def known_four_ways() -> dict[str, bytes]:
-    """Twelve photographs whose sitters differ by what is asked.
+def files_with_four_group_sources() -> dict[str, bytes]:
+    """Return twelve photographs with different groups in the four sources.
 
-    The table says t0 to t1, the comments s0 to s2, the names s00 to s03 and the folders
+    The table has t0 to t1, the comments s0 to s2, the names s00 to s03 and the folders
     f0 to f5.
     """
     files = {}
@@ -227,10 +227,10 @@ def without(files: dict[str, bytes], *what: str) -> dict[str, bytes]:
         (("csv", "comment", "name", "folder"), "", None),
     ],
 )
-def test_groups_come_from_the_first_source_that_knows_them(
+def test_groups_come_from_the_first_source_that_has_them(
     tmp_path, kind, removed, groups_from, expected
 ):
-    files = without(known_four_ways(), *removed)
+    files = without(files_with_four_group_sources(), *removed)
     write = write_folder if kind == "folder" else write_zip
     loaded = load(write(tmp_path / f"a.{kind}", files))
     assert loaded.groups_from == groups_from
@@ -238,15 +238,17 @@ def test_groups_come_from_the_first_source_that_knows_them(
 
 
 def test_each_image_gets_its_own_group(tmp_path):
-    loaded = load(write_folder(tmp_path, without(known_four_ways(), "csv")))
+    loaded = load(
+        write_folder(tmp_path, without(files_with_four_group_sources(), "csv"))
+    )
     for name, group in zip(loaded.names, loaded.groups, strict=True):
         number = int(name[-6:-4])
         assert group == f"s{number % 3}"
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_table_beside_the_zip_counts_unless_one_lies_inside(tmp_path, inside):
-    files = known_four_ways()
+def test_a_table_beside_the_zip_is_used_unless_one_is_inside(tmp_path, inside):
+    files = files_with_four_group_sources()
     names = [name for name in files if name.endswith(".jpg")]
     rows = [f"{Path(name).name},beside{i % 2}" for i, name in enumerate(names)]
     (tmp_path / "groups.csv").write_text("file,group\n" + "\n".join(rows))
@@ -259,27 +261,33 @@ def test_a_table_beside_the_zip_counts_unless_one_lies_inside(tmp_path, inside):
 def test_a_table_in_a_top_folder_of_the_zip_is_found(tmp_path):
     files = plain(10)
     rows = "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(files))
-    packed = {f"top/{name}": data for name, data in files.items()}
-    packed["top/groups.csv"] = b"file,group\n" + rows.encode()
+    packed = {"__MACOSX/groups.csv": b"a resource fork"}
+    packed |= {f"top/{name}": data for name, data in files.items()}
+    packed["top/groups.csv"] = ("file,group\n" + rows).encode("utf-8-sig")
     loaded = load(write_zip(tmp_path / "a.zip", packed))
     assert loaded.groups == ["a", "b"] * 5
 
 
-def test_a_table_that_misses_an_image_gives_way_to_the_next_source(tmp_path):
-    files = known_four_ways()
+def test_with_an_image_missing_in_the_table_the_next_source_is_used(tmp_path):
+    files = files_with_four_group_sources()
     files["groups.csv"] = b"\n".join(files["groups.csv"].split(b"\n")[:-1])
     loaded = load(write_folder(tmp_path, files))
     assert loaded.groups_from == "the JPEG comments"
 
 
-def test_a_table_with_other_columns_is_an_input_error_naming_them(tmp_path):
+def test_a_line_of_the_table_without_a_group_leaves_the_group_unknown(tmp_path):
+    files = plain(10) | {"groups.csv": b"file,group\nphoto 000.jpg\n"}
+    assert load(write_folder(tmp_path, files)).groups is None
+
+
+def test_a_table_with_other_columns_is_an_input_error(tmp_path):
     files = plain(10) | {"groups.csv": b"name,sitter\na.jpg,1\n"}
     with pytest.raises(InputError, match="needs the columns file,group"):
         load(write_folder(tmp_path, files))
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_a_table_that_is_no_utf8_is_an_input_error(tmp_path, kind):
+def test_a_table_that_is_not_utf8_is_an_input_error(tmp_path, kind):
     files = plain(10) | {"groups.csv": "file,group\nZoë.jpg,1\n".encode("latin-1")}
     write = write_folder if kind == "folder" else write_zip
     with pytest.raises(InputError, match=r"groups\.csv"):
@@ -295,31 +303,31 @@ def test_a_damaged_table_in_a_zip_is_an_input_error(tmp_path):
         load(path)
 
 
-def test_one_group_for_all_or_one_for_each_says_nothing(tmp_path):
+def test_one_group_for_all_or_one_for_each_image_is_ignored(tmp_path):
     same = {f"s1_{i}.jpg": jpeg(i) for i in range(10)}
     assert load(write_folder(tmp_path / "same", same)).groups is None
     each = {f"s{i}_1.jpg": jpeg(i) for i in range(10)}
     assert load(write_folder(tmp_path / "each", each)).groups is None
 
 
-def test_an_extra_top_folder_is_not_taken_for_a_sitter(tmp_path):
+def test_a_single_top_folder_is_not_a_sitter(tmp_path):
     files = {f"top/{name}": data for name, data in plain(10).items()}
     loaded = load(write_zip(tmp_path / "a.zip", files))
     assert loaded.groups is None
     assert loaded.groups_from == ""
 
 
-def test_loose_images_beside_a_sub_folder_are_no_sitter(tmp_path):
+def test_images_beside_a_subfolder_are_not_a_sitter(tmp_path):
     files = plain(6) | {f"more/{i}.jpg": jpeg(i) for i in range(6)}
     assert load(write_folder(tmp_path, files)).groups is None
 
 
-# Where they lie -------------------------------------------------------------------
+# Where images are -----------------------------------------------------------------
 
 
 @pytest.fixture
 def face_images(tmp_path, monkeypatch) -> Path:
-    """An empty face_images/, with no environment variable in the way."""
+    """Return an empty face_images/; the environment variable is not set."""
     folder = tmp_path / "face_images"
     folder.mkdir()
     monkeypatch.setattr(faces, "FACE_IMAGES", folder)
@@ -327,14 +335,14 @@ def face_images(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_without_any_images_the_portraits_are_meant(face_images):
+def test_without_any_images_the_portraits_are_used(face_images):
     (face_images / "README.md").write_text("Put your photographs here.")
     assert faces.find_images() is None
     shutil.rmtree(face_images)
     assert faces.find_images() is None
 
 
-def test_a_zip_in_face_images_is_found_and_loose_images_go_before_it(face_images):
+def test_a_zip_in_face_images_is_found_and_image_files_have_priority(face_images):
     write_zip(face_images / "b.zip", plain(1))
     write_zip(face_images / "a.zip", plain(1))
     assert faces.find_images() == face_images / "a.zip"
@@ -342,13 +350,13 @@ def test_a_zip_in_face_images_is_found_and_loose_images_go_before_it(face_images
     assert faces.find_images() == face_images
 
 
-def test_a_resource_fork_is_not_taken_for_the_zip(face_images):
+def test_a_resource_fork_is_not_mistaken_for_the_zip(face_images):
     write_zip(face_images / "face_images.zip", plain(10))
     (face_images / "._face_images.zip").write_bytes(b"\0\5\x16\7 resource fork")
     assert faces.find_images() == face_images / "face_images.zip"
 
 
-def test_the_variable_goes_before_face_images_and_the_argument_before_both(
+def test_the_argument_has_priority_over_the_variable_and_that_over_face_images(
     face_images, monkeypatch
 ):
     write_folder(face_images, plain(1))
@@ -362,12 +370,12 @@ def test_the_variable_goes_before_face_images_and_the_argument_before_both(
     assert faces.find_images() == face_images
 
 
-def test_the_argument_may_begin_with_the_home_folder(face_images, monkeypatch):
+def test_the_argument_may_start_with_the_home_folder(face_images, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert faces.find_images("~/faces") == Path("/home/me/faces")
 
 
-def test_images_asked_for_and_absent_stop_at_once(face_images, tmp_path):
+def test_a_missing_folder_of_images_raises(face_images, tmp_path):
     write_folder(face_images, plain(12))
     with pytest.raises(InputError, match="no such folder or zip"):
         load(tmp_path / "elsewhere")
@@ -378,7 +386,7 @@ def test_images_asked_for_and_absent_stop_at_once(face_images, tmp_path):
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch, face_images) -> list[Path]:
-    """Small stand-ins for the portraits; the list grows by one at each drawing."""
+    """Replace the portraits by small images; each drawing adds an item to the list."""
     calls = []
 
     def write_portraits(folder):
@@ -398,11 +406,13 @@ def test_the_portraits_are_drawn_once_and_then_found(drawn):
     assert len(list(folder.glob("*.jpg"))) == 12
     assert [p.name for p in faces.OUTPUTS.iterdir()] == [folder.name]
     assert folder.name.startswith("portraits-")
-    assert folder.stat().st_mode & 0o777 == 0o755
+    usual = faces.OUTPUTS / "usual"
+    usual.mkdir()
+    assert folder.stat().st_mode == usual.stat().st_mode
 
 
 @pytest.mark.parametrize("images", ["", "portraits"])
-def test_the_portraits_load_with_their_sitters_and_a_banner(drawn, images):
+def test_the_portraits_load_with_their_sitters_and_a_warning(drawn, images):
     loaded = load_faces(images, size=SIZE)
     assert len(drawn) == 1
     assert loaded.synthetic
@@ -413,12 +423,13 @@ def test_the_portraits_load_with_their_sitters_and_a_banner(drawn, images):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_a_stop_while_drawing_leaves_no_folder_and_a_rerun_works(
+def test_an_interrupted_drawing_leaves_no_folder_and_a_rerun_works(
     drawn, monkeypatch, error
 ):
     write_whole = faces.portraits.write_portraits
 
     def stop(folder):
+        folder.mkdir()
         (folder / "s01_01.jpg").write_bytes(jpeg(1))
         raise error
 
@@ -430,7 +441,7 @@ def test_a_stop_while_drawing_leaves_no_folder_and_a_rerun_works(
     assert len(list(faces.embedded_portraits().iterdir())) == 12
 
 
-def test_of_two_processes_that_draw_at_once_both_get_the_folder(drawn, monkeypatch):
+def test_two_processes_that_draw_at_once_both_get_the_folder(drawn, monkeypatch):
     write_whole = faces.portraits.write_portraits
 
     def write_while_another_finishes(folder):
@@ -447,7 +458,7 @@ def test_of_two_processes_that_draw_at_once_both_get_the_folder(drawn, monkeypat
     assert [p.name for p in faces.OUTPUTS.iterdir()] == [folder.name]
 
 
-def test_a_changed_renderer_never_meets_old_pictures(drawn, tmp_path, monkeypatch):
+def test_a_changed_renderer_does_not_use_old_portraits(drawn, tmp_path, monkeypatch):
     package = write_folder(tmp_path / "renderer", {"__init__.py": b"", "hair.py": b"1"})
     monkeypatch.setattr(faces.portraits, "__file__", str(package / "__init__.py"))
     old = faces.embedded_portraits()
@@ -457,8 +468,8 @@ def test_a_changed_renderer_never_meets_old_pictures(drawn, tmp_path, monkeypatc
     assert len(drawn) == 2
 
 
-def test_outputs_that_cannot_be_written_are_an_input_error(drawn):
-    faces.OUTPUTS.write_bytes(b"a file in its place")
+def test_an_outputs_folder_that_cannot_be_written_is_an_input_error(drawn):
+    faces.OUTPUTS.write_bytes(b"a file, not a folder")
     with pytest.raises(InputError, match="cannot write"):
         faces.embedded_portraits()
     assert drawn == []
@@ -471,7 +482,7 @@ def test_outputs_that_cannot_be_written_are_an_input_error(drawn):
     ("number", "fraction", "num_test"),
     [(750, 0.1, 75), (100, 0.1, 10), (10, 0.1, 1), (16, 0.1, 2), (40, 0.25, 10)],
 )
-def test_the_split_has_the_right_sizes_and_holds_each_image_once(
+def test_the_split_has_the_right_sizes_and_contains_each_image_once(
     number, fraction, num_test
 ):
     split = split_faces(face_set(number), test_fraction=fraction)
@@ -491,22 +502,22 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another():
     assert set(one.test.tolist()) != set(other.test.tolist())
 
 
-def test_both_parts_come_shuffled_by_torch_randperm():
+def test_both_sets_are_shuffled_by_torch_randperm():
     split = split_faces(face_set(100), seed=5)
-    for part in (split.train, split.test):
-        order = torch.randperm(len(part), generator=torch.Generator().manual_seed(5))
-        assert torch.equal(part, part.sort().values[order])
+    for index in (split.train, split.test):
+        order = torch.randperm(len(index), generator=torch.Generator().manual_seed(5))
+        assert torch.equal(index, index.sort().values[order])
     assert split.train.tolist() != sorted(split.train.tolist())
 
 
-def test_a_shortened_training_part_is_the_beginning_of_the_whole():
+def test_max_images_keeps_the_first_training_images():
     whole, short = split_faces(face_set(100)), split_faces(face_set(100), max_images=20)
     assert torch.equal(short.train, whole.train[:20])
     assert torch.equal(short.test, whole.test)
     assert len(split_faces(face_set(100), max_images=1000).train) == 90
 
 
-def test_every_image_tests_in_some_splits_and_trains_in_others():
+def test_every_image_is_in_the_test_set_of_some_seeds_but_not_of_all():
     times = torch.zeros(50)
     for seed in range(100):
         times[split_faces(face_set(50), seed=seed).test] += 1
@@ -516,7 +527,7 @@ def test_every_image_tests_in_some_splits_and_trains_in_others():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_by_groups_no_sitter_stands_in_both_parts(seed):
+def test_by_groups_no_sitter_is_in_both_sets(seed):
     images = face_set(300, groups=30)
     split = split_faces(images, by="groups", seed=seed)
     train = {images.groups[i] for i in split.train.tolist()}
@@ -530,7 +541,7 @@ def test_by_groups_no_sitter_stands_in_both_parts(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_by_groups_with_unequal_sitters_the_test_part_stays_near_a_tenth(seed):
+def test_by_groups_with_unequal_sitters_the_test_set_is_about_a_tenth(seed):
     sizes = [1, 2, 3, 5, 8, 13, 4, 6, 7, 9, 2, 10, 3, 12, 15]
     groups = [f"s{g}" for g, size in enumerate(sizes) for _ in range(size)]
     images = FaceSet(torch.zeros(100), [str(i) for i in range(100)], groups)
@@ -539,34 +550,34 @@ def test_by_groups_with_unequal_sitters_the_test_part_stays_near_a_tenth(seed):
     assert {groups[i] for i in split.train}.isdisjoint(groups[i] for i in split.test)
 
 
-def test_by_groups_without_known_groups_is_random_and_says_so():
+def test_by_groups_without_known_groups_is_random_and_gives_the_reason():
     split = split_faces(face_set(100), by="groups")
     assert split.how.startswith("random (no groups are known")
     assert torch.equal(split.test, split_faces(face_set(100)).test)
 
 
-def test_an_unknown_way_to_split_is_an_input_error():
+def test_an_unknown_kind_of_split_is_an_input_error():
     with pytest.raises(InputError, match="split 'sitter': unknown; use random or"):
         split_faces(face_set(100), by="sitter")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 1.0])
-def test_a_fraction_that_leaves_a_part_empty_is_an_input_error(fraction):
+def test_a_fraction_that_leaves_a_set_empty_is_an_input_error(fraction):
     with pytest.raises(InputError, match=f"test_fraction {fraction}: leaves"):
         split_faces(face_set(10), test_fraction=fraction)
 
 
-def test_groups_that_fill_the_test_part_are_an_input_error():
+def test_groups_that_leave_no_training_set_are_an_input_error():
     with pytest.raises(InputError, match="leaves 0 training"):
         split_faces(face_set(10, groups=2), by="groups", test_fraction=1.0)
 
 
-def names_of(images: FaceSet, part: torch.Tensor) -> set[str]:
-    return {images.names[i] for i in part.tolist()}
+def names_of(images: FaceSet, index: torch.Tensor) -> set[str]:
+    return {images.names[i] for i in index.tolist()}
 
 
 @pytest.mark.parametrize("number", range(90, 110))
-def test_one_image_more_moves_at_most_one_other_image(number):
+def test_adding_an_image_moves_at_most_one_other_image(number):
     before, after = face_set(number, first=1), face_set(number + 1)
     old = names_of(before, split_faces(before).test)
     new = names_of(after, split_faces(after).test)

@@ -63,19 +63,19 @@ def test_reference_colors_have_their_published_lab(pixel, expected):
     assert np.abs(lab[0, 0] - expected).max() < 0.7
 
 
-def test_mid_gray_has_luminance_53_6_and_no_chrominance():
+def test_mid_gray_has_lightness_53_6_and_no_chrominance():
     L, a, b = bgr_to_lab(one_pixel(128, 128, 128))[0, 0]
     assert abs(L - 53.585) < 0.02
     assert max(abs(a), abs(b)) < 0.02
 
 
-def test_lab_is_that_of_scikit_image_within_0_7():
+def test_lab_agrees_with_scikit_image_within_0_7():
     image_bgr = noise(64, 64, 3)
     difference = bgr_to_lab(image_bgr) - rgb2lab(image_bgr[..., ::-1])
     assert np.abs(difference).max() < 0.7
 
 
-def test_lab_is_that_of_opencv_in_float():
+def test_lab_equals_opencv_in_float():
     image_bgr = noise(20, 30, 3)
     direct = cv2.cvtColor(image_bgr.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
     assert np.array_equal(bgr_to_lab(image_bgr), direct)
@@ -87,22 +87,22 @@ def test_bytes_and_floats_of_one_image_give_the_same_lab():
     assert np.array_equal(bgr_to_lab(image_bgr), bgr_to_lab(floats))
 
 
-def test_every_gray_is_without_chrominance_and_luminance_rises():
+def test_grays_have_no_chrominance_and_rising_lightness():
     grays = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3)
     lab = bgr_to_lab(grays)[0]
-    assert np.abs(lab[:, 1:]).max() < 0.2  # OpenCV reads its curves from a table
+    assert np.abs(lab[:, 1:]).max() < 0.2  # OpenCV interpolates in a table
     assert (np.diff(lab[:, 0]) > 0).all()
 
 
 @settings(max_examples=100, deadline=None, database=None)
 @given(IMAGES)
-def test_to_lab_and_back_moves_no_byte_by_more_than_one_level(image_bgr):
+def test_a_round_trip_changes_no_byte_by_more_than_one_level(image_bgr):
     back = lab_to_bgr(bgr_to_lab(image_bgr))
     assert back.dtype == np.uint8
     assert np.abs(back.astype(int) - image_bgr).max() <= 1
 
 
-def test_to_lab_and_back_rounds_and_does_not_cut():
+def test_a_round_trip_rounds_and_does_not_truncate():
     grays = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3)
     assert np.array_equal(lab_to_bgr(bgr_to_lab(grays)), grays)
     image_bgr = noise(64, 64, 3)
@@ -121,8 +121,8 @@ def test_to_lab_and_back_rounds_and_does_not_cut():
     ],
     ids=["0..255", "negative", "float64", "uint16", "int64", "nan"],
 )
-def test_another_type_or_range_raises(wrong):
-    with pytest.raises(ValueError, match=r"wants uint8 or float32 in 0\.\.1"):
+def test_another_dtype_or_range_raises(wrong):
+    with pytest.raises(ValueError, match=r"needs uint8 or float32 in 0\.\.1"):
         bgr_to_lab(wrong)
 
 
@@ -144,7 +144,7 @@ def test_colors_outside_srgb_are_clipped():
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 256])
-def test_many_images_get_the_lab_of_each(chunk):
+def test_a_batch_gets_the_lab_of_each_image(chunk):
     images = torch.from_numpy(noise(7, 3, 8, 12))
     lab = to_lab_images(images, chunk)
     assert lab.L.shape == (7, 1, 8, 12)
@@ -157,18 +157,18 @@ def test_many_images_get_the_lab_of_each(chunk):
         assert torch.equal(lab.ab[i], one[1:])
 
 
-def test_half_precision_moves_no_value_by_more_than_one_32nd():
+def test_half_precision_changes_no_value_by_more_than_one_32nd():
     images = noise(20, 3, 32, 32)
     lab = to_lab_images(torch.from_numpy(images))
     exact = np.stack([bgr_to_lab(x) for x in images.transpose(0, 2, 3, 1).copy()])
-    moved_L = lab.L[:, 0].double().numpy() - exact[..., 0]
-    moved_ab = lab.ab.double().permute(0, 2, 3, 1).numpy() - exact[..., 1:]
-    assert 0 < np.abs(moved_L).max() <= 1 / 32
-    assert 0 < np.abs(moved_ab).max() <= 1 / 32
-    assert 0 < np.mean((moved_ab / 255) ** 2) < 1e-8
+    change_L = lab.L[:, 0].double().numpy() - exact[..., 0]
+    change_ab = lab.ab.double().permute(0, 2, 3, 1).numpy() - exact[..., 1:]
+    assert 0 < np.abs(change_L).max() <= 1 / 32
+    assert 0 < np.abs(change_ab).max() <= 1 / 32
+    assert 0 < np.mean((change_ab / 255) ** 2) < 1e-8
 
 
-def test_half_precision_moves_an_error_by_less_than_a_ten_thousandth_of_it():
+def test_half_precision_changes_an_error_by_less_than_a_ten_thousandth():
     images = noise(20, 3, 32, 32)
     lab = to_lab_images(torch.from_numpy(images))
     exact = np.stack([bgr_to_lab(x) for x in images.transpose(0, 2, 3, 1).copy()])
@@ -178,14 +178,20 @@ def test_half_precision_moves_an_error_by_less_than_a_ten_thousandth_of_it():
     assert ((stored - full).abs() <= 1e-4 * full).all()
 
 
-def test_lab_images_are_indexed_and_counted_as_pairs():
+def test_lab_images_index_L_ab_and_group_together():
     lab = LabImages(torch.arange(5).view(5, 1, 1, 1), torch.arange(10).view(5, 2, 1, 1))
     assert len(lab) == 5
+    assert lab.inputs is lab.L and lab.truth is lab.ab
+    assert lab[1:3].group is lab.to("cpu").group is None
     some = lab[torch.tensor([3, 0])]
     assert some.L.flatten().tolist() == [3, 0]
     assert some.ab.flatten().tolist() == [6, 7, 0, 1]
     assert len(lab[1:3]) == 2
     assert torch.equal(lab.to("cpu").ab, lab.ab)
+    known = LabImages(lab.L, lab.ab, torch.tensor([7, 7, 8, 9, 9]))
+    assert known[torch.tensor([3, 0])].group.tolist() == [9, 7]
+    assert known.to("cpu").group.tolist() == [7, 7, 8, 9, 9]
+    assert known.data_hash() != lab.data_hash() == lab[:].data_hash()
 
 
 def test_to_bgr_images_undoes_to_lab_images_within_one_level():
@@ -197,14 +203,14 @@ def test_to_bgr_images_undoes_to_lab_images_within_one_level():
     assert (back.int() - images.int()).abs().max() <= 1
 
 
-def test_without_chrominance_a_picture_is_gray():
+def test_zero_chrominance_gives_a_gray_image():
     lab = to_lab_images(torch.from_numpy(noise(2, 3, 8, 8)))
     gray = to_bgr_images(lab.L, torch.zeros_like(lab.ab))
     assert (gray.max(dim=1).values.int() - gray.min(dim=1).values.int()).max() <= 1
     assert gray.float().std() > 10
 
 
-def test_the_torch_conversion_is_that_of_opencv_within_half_a_unit():
+def test_the_torch_conversion_agrees_with_opencv_within_half_a_unit():
     images = torch.from_numpy(noise(20, 3, 32, 32))
     found = bgr_batch_to_lab(images.float() / 255)
     tall = images.permute(0, 2, 3, 1).reshape(-1, 32, 3).numpy()
@@ -216,9 +222,9 @@ def test_the_torch_conversion_is_that_of_opencv_within_half_a_unit():
     assert (found.ab - known[:, 1:]).abs().mean() < 0.12
 
 
-def test_the_torch_conversion_is_that_of_scikit_image():
+def test_the_torch_conversion_agrees_with_scikit_image():
     images = torch.from_numpy(noise(5, 3, 32, 32))
-    images[0] //= 20  # dark colors use the straight parts of the curves
+    images[0] //= 20  # dark colors use the linear segments of the curves
     found = bgr_batch_to_lab(images.float() / 255)
     for i in range(5):
         known = rgb2lab(images[i].flip(0).permute(1, 2, 0).numpy())
@@ -258,12 +264,12 @@ def test_decode_undoes_encode(head, shape):
         ("tanh", -1, 0, 127 / 128),
     ],
 )
-def test_fixed_heads_map_natural_units_as_published(head, low, middle, high):
+def test_fixed_heads_scale_natural_units_as_published(head, low, middle, high):
     y = AbScale(head).encode(torch.tensor([[-128.0, 0.0], [127.0, 0.0]]))
     assert y.flatten().tolist() == pytest.approx([low, middle, high, middle], abs=1e-6)
 
 
-def test_fit_changes_nothing_where_the_scale_is_fixed():
+def test_fit_does_not_change_a_fixed_scale():
     for head in ("relu", "sigmoid", "tanh"):
         scale = AbScale(head)
         before = {k: v.clone() for k, v in scale.state_dict().items()}
@@ -282,19 +288,19 @@ def test_the_linear_head_gets_zero_mean_and_unit_deviation(shape):
     assert y.mean(dim=channels).abs().max() < 1e-4
     assert y.square().mean().sqrt().item() == pytest.approx(1, abs=1e-4)
     deviation_a, deviation_b = y.std(dim=channels).tolist()
-    assert deviation_b == pytest.approx(3 * deviation_a, rel=0.1)  # one unit for both
+    assert deviation_b == pytest.approx(3 * deviation_a, rel=0.1)  # both share one unit
 
 
-def test_the_linear_head_is_fitted_to_half_precision_in_full_precision():
+def test_fit_computes_in_full_precision_for_half_precision_data():
     ab = torch.full((600, 2, 16, 16), 100.0, dtype=torch.float16)
-    ab[::2] = 60.0  # sums overflow half precision and squares do so at once
+    ab[::2] = 60.0  # sums and squares overflow half precision
     scale = AbScale("linear")
     scale.fit(ab)
     assert scale.offset.tolist() == pytest.approx([80, 80], rel=1e-5)
     assert scale.unit.item() == pytest.approx(20, rel=1e-5)
 
 
-def test_all_images_gray_do_not_divide_by_zero():
+def test_only_gray_images_do_not_divide_by_zero():
     ab = torch.zeros(5, 2, 4, 4)
     scale = AbScale("linear")
     scale.fit(ab)
@@ -315,7 +321,7 @@ def test_a_loss_between_encoded_values_is_the_mse_on_scale_s(head, shape):
     assert scale.loss_on_scale_s(loss) == pytest.approx(expected, rel=1e-4)
 
 
-def test_offset_and_unit_travel_with_the_weights():
+def test_offset_and_unit_are_saved_with_the_weights():
     scale, other = AbScale("linear"), AbScale("linear")
     scale.fit(random_ab(30, 2))
     assert set(scale.state_dict()) == {"offset", "unit"}
@@ -326,7 +332,7 @@ def test_offset_and_unit_travel_with_the_weights():
     assert not torch.equal(AbScale("linear").encode(ab), scale.encode(ab))
 
 
-def test_an_unknown_head_raises_and_names_the_known_ones():
+def test_an_unknown_head_raises_and_lists_the_known_ones():
     with pytest.raises(ValueError, match="head 'softmax': use one of relu, sigmoid"):
         AbScale("softmax")
 
@@ -334,7 +340,7 @@ def test_an_unknown_head_raises_and_names_the_known_ones():
 # 16 bits --------------------------------------------------------------------------
 
 
-def test_sixteen_bits_are_every_one_another_gray_and_come_back():
+def test_every_sixteen_bit_gray_is_distinct_and_survives_a_round_trip():
     gray = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     image = np.dstack([gray] * 3)
     lab = bgr16_to_lab(image)
@@ -343,7 +349,7 @@ def test_sixteen_bits_are_every_one_another_gray_and_come_back():
     assert np.abs(lab_to_bgr16(lab).astype(int) - image).max() <= 3
 
 
-def test_sixteen_bits_are_converted_as_by_skimage():
+def test_sixteen_bit_conversion_agrees_with_scikit_image():
     image = np.random.default_rng(0).integers(0, 65536, (40, 40, 3), np.uint16)
     expected = rgb2lab(image[..., ::-1] / 65535)
     assert np.abs(bgr16_to_lab(image) - expected).max() < 0.1
