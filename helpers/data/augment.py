@@ -120,9 +120,8 @@ def augment_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tenso
     center_y = (2 * top - 1) * (1 - side)
     zero = torch.zeros_like(side)
     scale_x = torch.where(flip < 0.5, -side, side)
-    cropped = _resample(
-        images, [scale_x, zero, center_x, zero, side, center_y], "border"
-    )
+    theta = [scale_x, zero, center_x, zero, side, center_y]
+    cropped = _resample(images, theta, "border")
     low, high = SCALE_RANGE
     brightness = torch.where(darken < 0.5, low + (high - low) * factor, 1.0)
     return cropped * brightness.view(-1, 1, 1, 1)
