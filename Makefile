@@ -1,7 +1,7 @@
-# make run    set up and run the quick course: results in outputs/quick/results.md
-# make test   set up and pass every test, the notebooks among them
+# make run    set up and run the quick course; results go to outputs/quick/results.md
+# make test   set up and run all tests, including the notebooks
 # make lab    set up and open JupyterLab on the notebooks
-# make clean  remove the environment and what the tests leave; results stay
+# make clean  remove the environment and the caches, but no results
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 run: $(READY)
 	$(BIN)/deepcolor run $(ARGS)
 
-# Two workers of one thread each: small networks gain little from a second thread.
+# Two workers with one thread each: a second thread hardly speeds up small networks.
 test: $(READY)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadscope \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(ARGS)
@@ -21,7 +21,7 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-# Execute every notebook in place, on the portraits, as it is committed.
+# Execute all notebooks in place on the portraits, to commit them with their outputs.
 notebooks: $(READY)
 	DEEPCOLOR_IMAGES=portraits DEEPCOLOR_RUN_DIR=$$(mktemp -d) $(BIN)/jupyter nbconvert \
 		--to notebook --inplace --execute --ExecutePreprocessor.record_timing=False \
@@ -31,7 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-# Renew requirements.lock from pyproject.toml: the newest versions in its ranges.
+# Update requirements.lock to the newest versions in the ranges of pyproject.toml.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet torch==2.13.0 "setuptools>=77" -e ".[test]"
@@ -41,7 +41,7 @@ lock:
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" \
-		|| { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
+		|| { echo "This needs Python 3.11 to 3.13; try make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \

@@ -1,11 +1,16 @@
-"""Helpers of the deep-colorization course: faces, augment, lab, nets, training, figures.
+"""Helpers of the deep-colorization course.
 
-OpenCV reads its limit on image size once, when it is first imported, so the limit is
-set here, before any helper imports it.
+Each of the packages data, nets, evaluation, training, experiments and apps imports only
+from those before it.
+
+OpenCV reads its limit on the image size once, when it is first imported. The limit is
+therefore set here, before any helper imports OpenCV.
 """
 
 import os
 
-MAX_PIXELS = 2**27  # 134 megapixels: a scan of a large print, not a decompression bomb
+MAX_PIXELS = (
+    2**27
+)  # 134 megapixels: allows scans of large prints, not decompression bombs
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")

@@ -1,4 +1,4 @@
-"""`python -m helpers ...` is `deepcolor ...`; torchrun starts its processes this way."""
+"""Run `deepcolor ...` as `python -m helpers ...`, for torchrun among others."""
 
 from helpers.cli import main
 

@@ -44,6 +44,23 @@ def test_the_lock_lies_in_the_range_of_pyproject(declared):
     assert pins[canonicalize_name(declared.name)] in declared.specifier
 
 
+def test_the_floor_of_torch_excludes_unsafe_loading():
+    (torch,) = [r for r in DECLARED if r.name == "torch"]
+    assert "2.9.1" not in torch.specifier
+
+
+def test_the_installed_package_has_all_sub_packages():
+    import setuptools
+
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        options = tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]
+    found = setuptools.find_packages(str(PROJECT), **options)
+    modules = (PROJECT / "helpers").rglob("*.py")
+    folders = {path.parent.relative_to(PROJECT).as_posix() for path in modules}
+    assert {"helpers/data", "helpers/nets", "helpers/apps"} < folders
+    assert {name.replace(".", "/") for name in found} == folders
+
+
 def test_environment_yml_installs_the_lock_and_this_package():
     import yaml
 

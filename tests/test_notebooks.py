@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 import types
 
 import nbformat
@@ -8,6 +10,7 @@ from gates import functions_of, problems_of
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import nets
+from helpers.apps.runner import declared_parameters
 from helpers.data.lab import LabImages
 from helpers.files import PROJECT
 from helpers.training.execution import set_seed
@@ -26,8 +29,13 @@ def test_the_course_is_complete():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_stored_execution_is_complete_and_clean(path):
+def test_a_committed_notebook_has_no_problems(path):
     assert problems_of(path) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_runner_can_read_the_parameters_of_a_notebook(path):
+    assert {"profile", "images", "seed", "run_dir"} <= set(declared_parameters(path))
 
 
 def test_no_function_is_defined_in_two_notebooks():
@@ -37,7 +45,7 @@ def test_no_function_is_defined_in_two_notebooks():
 
 
 def good_notebook():
-    """The smallest notebook that the gate lets pass."""
+    """Return a minimal notebook without problems."""
     code = [
         new_code_cell("seed: int = 1  # a seed", metadata={"tags": ["parameters"]}),
         *(
@@ -117,47 +125,86 @@ def too_large(notebook):
     notebook.cells[3].source = "x" * 1_000_001 + "\n\n" + notebook.cells[3].source
 
 
-BAD = [
-    unexecuted,
-    executed_out_of_order,
-    with_an_error,
-    with_a_warning,
-    without_the_parameters_tag,
-    with_too_few_compared_cells,
-    with_a_compared_cell_that_prints_nothing,
-    with_papermills_metadata,
-    with_a_long_cell,
-    with_a_wide_line,
-    with_a_home_directory,
-    without_a_summary,
-    with_a_figure_left_open,
-    too_large,
-]
+def with_a_compared_image(notebook):
+    image = new_output("display_data", data={"image/png": "x"})
+    notebook.cells[2].outputs.append(image)
+
+
+def with_execution_times(notebook):
+    notebook.cells[2].metadata["execution"] = {"iopub.execute_input": "12:00"}
+
+
+def with_two_parameters_cells(notebook):
+    notebook.cells[2].metadata["tags"].append("parameters")
+
+
+def with_an_untyped_parameter(notebook):
+    notebook.cells[1].source = "seed = 1  # a seed"
+
+
+def with_many_long_cells(notebook):
+    for cell in notebook.cells[1:3] + notebook.cells[4:]:
+        cell.source = "\n".join([cell.source, *["x = 1"] * 11])
+
+
+def with_three_code_cells_in_a_row(notebook):
+    notebook.cells.insert(3, new_markdown_cell("text"))
+    for number in range(5, 7):
+        cell = copy.deepcopy(notebook.cells[2])
+        cell.execution_count, cell["id"] = number, f"cell-{number}"
+        notebook.cells.append(cell)
+
+
+def without_goals(notebook):
+    notebook.cells[0].source = "# 01 Test"
+
+
+BAD = {
+    unexecuted: "is not executed exactly once",
+    executed_out_of_order: "is not executed exactly once",
+    with_an_error: "contains the output of an error",
+    with_a_warning: "contains warnings",
+    without_the_parameters_tag: "has 0 cells tagged parameters",
+    with_two_parameters_cells: "has 2 cells tagged parameters",
+    with_an_untyped_parameter: "has a parameter without a type",
+    with_too_few_compared_cells: "has only 2 cells whose output is compared",
+    with_a_compared_cell_that_prints_nothing: "has a compared cell without output",
+    with_a_compared_image: "has a compared cell with an image",
+    with_papermills_metadata: "contains metadata of papermill",
+    with_execution_times: "contains execution times",
+    with_a_long_cell: "has a code cell of 41 lines",
+    with_many_long_cells: "has code cells of 12",
+    with_a_wide_line: "has a code line of more than 88 columns",
+    with_three_code_cells_in_a_row: "has three code cells in a row",
+    with_a_home_directory: "contains an absolute path",
+    without_goals: "does not open with",
+    without_a_summary: "does not end with",
+    with_a_figure_left_open: "has a plotting cell",
+    too_large: "is larger than",
+}
 
 
 @pytest.mark.parametrize("damage", BAD, ids=lambda damage: damage.__name__)
-def test_the_gate_refuses_a_notebook(damage, tmp_path):
+def test_a_bad_notebook_has_the_expected_problem(damage, tmp_path):
     path = tmp_path / "01_test.ipynb"
     nbformat.write(good_notebook(), path)
     assert problems_of(path) == []
     bad = copy.deepcopy(good_notebook())
     damage(bad)
     nbformat.write(bad, path)
-    assert problems_of(path) != []
+    assert any(problem.startswith(BAD[damage]) for problem in problems_of(path))
 
 
-def test_nbval_refuses_a_wrong_output(pytester_free_run):
-    passed, failed = pytester_free_run("print(1 + 1)", stored="2\n")
+def test_nbval_refuses_a_wrong_output(run_nbval):
+    passed, failed = run_nbval("print(1 + 1)", stored="2\n")
     assert (passed, failed) == (True, False)
-    passed, failed = pytester_free_run("print(1 + 1)", stored="3\n")
+    passed, failed = run_nbval("print(1 + 1)", stored="3\n")
     assert (passed, failed) == (False, True)
 
 
 @pytest.fixture
-def pytester_free_run(tmp_path):
-    """Run one compared cell under nbval, as `make test` does."""
-    import subprocess
-    import sys
+def run_nbval(tmp_path):
+    """Run a notebook of one compared cell under nbval, as `make test` does."""
 
     def run(source, stored):
         cell = new_code_cell(
@@ -180,7 +227,7 @@ def pytester_free_run(tmp_path):
 
 
 def definitions(notebook, *names):
-    """What a notebook defines, as the student sees it: a namespace of those names."""
+    """Return these names as the code cells of a notebook define them."""
     space = {}
     for cell in nbformat.read(PROJECT / "notebooks" / notebook, as_version=4).cells:
         if cell.cell_type == "code" and cell.source.startswith(("import", "from")):
@@ -191,7 +238,7 @@ def definitions(notebook, *names):
     return [space[name] for name in names]
 
 
-def test_the_loop_of_notebook_04_computes_what_the_package_computes():
+def test_the_training_loop_of_notebook_04_equals_that_of_the_package():
     (train_one_epoch,) = definitions("04_regressor.ipynb", "train_one_epoch")
     generator = torch.Generator().manual_seed(0)
     train = LabImages(
@@ -216,14 +263,14 @@ def test_the_loop_of_notebook_04_computes_what_the_package_computes():
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_the_layer_of_notebook_06_is_torchs_batchnorm(mode):
+def test_the_batchnorm_of_notebook_06_equals_that_of_torch(mode):
     (BatchNorm,) = definitions("06_batchnorm.ipynb", "BatchNorm")
     ours, theirs = BatchNorm(4), torch.nn.BatchNorm2d(4)
     x = torch.randn(6, 4, 5, 7, generator=torch.Generator().manual_seed(0)) * 3 + 2
     for layer in (ours, theirs):
-        layer(x)  # one minibatch in training mode moves the running averages
+        layer(x)  # a minibatch in training mode updates the running averages
         layer.train(mode == "train")
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(ours.running_mean, theirs.running_mean)
     torch.testing.assert_close(ours.running_var, theirs.running_var)
-    assert ours.running_var.min() > 1  # so the comparison had something to compare
+    assert ours.running_var.min() > 1  # they are not at their initial value
