@@ -1,18 +1,20 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate` and so on."""
 
-import time
 import warnings
 from pathlib import Path
 
 import click
 
-from helpers.files import InputError, WorkFailed, peak_memory
+from helpers.files import InputError, WorkFailed
 
-CANCELLED = 130
+CANCELED = 130
+DEFAULT_SEED = (
+    4  # of helpers.experiments.registry, which is slow to import; a test compares
+)
 
 
 class Course(click.Group):
-    """Errors of the course become one line; the exit code says whose fault it was."""
+    """Turns errors into one line and an exit code."""
 
     def invoke(self, ctx: click.Context):
         """Run a command; exit 2 for wrong input, 1 for failed work, 130 for Ctrl-C."""
@@ -24,10 +26,11 @@ class Course(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(2 if isinstance(error, InputError) else 1)
         except KeyboardInterrupt:
-            click.echo("stopped by Ctrl-C; what is finished is kept", err=True)
-            ctx.exit(CANCELLED)
+            click.echo("stopped by Ctrl-C; finished results are kept", err=True)
+            ctx.exit(CANCELED)
 
 
+PROFILES = click.Choice(["quick", "standard", "full"])
 images_option = click.option(
     "--images",
     default="",
@@ -38,12 +41,12 @@ run_dir_option = click.option(
     "--run-dir",
     default="",
     metavar="DIR",
-    help="Results; by default outputs/<profile>.",
+    help="Folder for the results; by default outputs/<profile>.",
 )
 profile_option = click.option(
     "--profile",
     default="quick",
-    type=click.Choice(["quick", "standard", "full"]),
+    type=PROFILES,
     show_default=True,
     help="How long to train: minutes, half an hour, or the long protocols on a GPU.",
 )
@@ -52,14 +55,23 @@ split_option = click.option(
     default="random",
     type=click.Choice(["random", "groups"]),
     show_default=True,
-    help="groups: no sitter stands in both parts.",
+    help="groups: no sitter is in both the training and the test set.",
 )
 device_option = click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"])
 )
-seed_option = click.option("--seed", default=None, type=click.IntRange(min=0))
+seed_option = click.option(
+    "--seed",
+    default=DEFAULT_SEED,
+    type=click.IntRange(min=0),
+    show_default=True,
+    help="Random seed of the split, the augmentation and the weights.",
+)
 epochs_option = click.option(
-    "--epochs", default=0, type=click.IntRange(min=0), help="Instead of the profile's."
+    "--epochs",
+    default=0,
+    type=click.IntRange(min=0),
+    help="Number of epochs; by default the profile's.",
 )
 weights_option = click.option(
     "--weights",
@@ -72,16 +84,13 @@ trained_option = click.option(
 )
 trained_profile_option = click.option(
     "--profile",
-    type=click.Choice(["quick", "standard", "full"]),
+    type=PROFILES,
     help="Use the network of the run of this profile, outputs/<profile>.",
 )
-
-COLORIZER_WEIGHTS = (
-    "11_colorize_photos/best.safetensors",
-    "08_extra_credit/best.safetensors",
-    "07_gpu_training/chosen.safetensors",
+output_option = click.option(
+    "-o", "--output", required=True, metavar="DIR", help="Folder for the images."
 )
-REGRESSOR_WEIGHTS = ("04_regressor/regressor.safetensors",)
+force_option = click.option("--force", is_flag=True, help="Replace existing files.")
 
 
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,7 +106,9 @@ def main(debug: bool):
 @split_option
 @run_dir_option
 @device_option
-@seed_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="By default the one in the notebooks."
+)
 @epochs_option
 @click.option(
     "--only", multiple=True, metavar="NN", help="Only this notebook; repeatable."
@@ -110,29 +121,20 @@ def main(debug: bool):
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A notebook's parameter.",
+    help="A parameter of the notebooks; repeatable.",
 )
-def run(
-    profile, images, split, run_dir, device, seed, epochs, only, resume, parameters
-):
-    """Run the notebooks in order; results go to the run folder."""
+def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
+    """Run the notebooks in order; the results are written to the run folder."""
     from helpers.apps.runner import run_notebooks
     from helpers.experiments.run_folder import default_run_dir
 
-    given = {
-        "profile": profile,
-        "images": images,
-        "split": split,
-        "device": device,
-        "seed": "" if seed is None else str(seed),
-        "num_epochs": str(epochs or ""),
-    }
+    given |= {"profile": profile} | ({"num_epochs": str(epochs)} if epochs else {})
+    given |= {} if seed is None else {"seed": str(seed)}
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
         if not equals:
             raise InputError(f"-p {parameter}: write -p NAME=VALUE")
         given[name] = value
-    given = {name: value for name, value in given.items() if value or name == "images"}
     folder = default_run_dir(given["profile"], run_dir)
     page = run_notebooks(folder, given, only=only, resume=resume, log=click.echo)
     click.echo(page.read_text(encoding="utf-8"))
@@ -152,17 +154,18 @@ def run(
 @click.option(
     "--without",
     multiple=True,
-    metavar="TRICK",
-    help="threads, channels_last, bf16, fused, subpixel, compiled... ; repeatable.",
+    metavar="OPTION",
+    help="Do not use threads, channels_last, bf16, fused, compiled...; repeatable.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write curves and sample pictures.")
-def train(name, seed, **options):
-    """Train one network by its NAME, for example maps/32; the same command goes on."""
-    from helpers.experiments.registry import DEFAULT_SEED
+@click.option("--tensorboard", is_flag=True, help="Write curves and sample images.")
+def train(name, **options):
+    """Train one network by its NAME, for example maps/32.
+
+    If the training was stopped, the same command continues it.
+    """
     from helpers.experiments.run import train_one
 
-    seed = DEFAULT_SEED if seed is None else seed
-    train_one(name, seed=seed, log=click.echo, **options)
+    train_one(name, log=click.echo, **options)
 
 
 @main.command()
@@ -173,26 +176,46 @@ def train(name, seed, **options):
 @run_dir_option
 @device_option
 @epochs_option
-@click.option("--seeds", default="", metavar="K,K,...", help="By default the one seed.")
 @click.option(
-    "--jobs", default=0, type=click.IntRange(min=0), help="At a time; 0: free cores."
+    "--seeds",
+    default=str(DEFAULT_SEED),
+    metavar="K,K,...",
+    show_default=True,
+    help="Random seeds; each network is trained with every one.",
 )
-@click.option("--cluster", default="", metavar="slurm", help="As jobs, by submitit.")
+@click.option(
+    "--jobs",
+    default=0,
+    type=click.IntRange(min=0),
+    help="Trainings at a time; by default one per free core.",
+)
+@click.option(
+    "--cluster", default="", metavar="slurm", help="Submit each training as a job."
+)
 @click.option("--time", "timeout_min", default=60, help="Minutes of a job.")
 @click.option("--memory", "mem_gb", default=8, help="GB of a job.")
 @click.option("--gpus", "gpus_per_node", default=0, help="GPUs of a job.")
-@click.option("--account", "slurm_account", help="Who pays.")
-@click.option("--qos", "slurm_qos", help="Quality of service.")
+@click.option("--account", "slurm_account", help="Account of a job.")
+@click.option("--qos", "slurm_qos", help="Quality of service of a job.")
 def sweep(
-    names, profile, images, split, run_dir, device, epochs, seeds, jobs, cluster, **job
+    names,
+    seeds,
+    run_dir,
+    profile,
+    images,
+    split,
+    device,
+    epochs,
+    jobs,
+    cluster,
+    **slurm,
 ):
     """Train networks by their NAMES or patterns ('maps/*'), side by side, in one table."""
-    from helpers.experiments.registry import DEFAULT_SEED
     from helpers.experiments.run_folder import default_run_dir
     from helpers.experiments.sweep import run_sweep
 
     try:
-        numbers = [int(k) for k in seeds.split(",")] if seeds else [DEFAULT_SEED]
+        numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError as error:
         raise InputError(f"--seeds {seeds}: write whole numbers, 1,2,3") from error
     page = run_sweep(
@@ -206,7 +229,7 @@ def sweep(
         epochs=epochs,
         jobs=jobs,
         cluster=cluster,
-        slurm={name: value for name, value in job.items() if value},
+        slurm={name: value for name, value in slurm.items() if value},
         log=click.echo,
     )
     click.echo(page.read_text(encoding="utf-8"))
@@ -221,7 +244,7 @@ def sweep(
 @profile_option
 @run_dir_option
 def bench(networks, repeats, steps, device, profile, run_dir):
-    """How fast training is here: the earlier reports' loop, then a change a row."""
+    """Measure how fast training is here, from the earlier reports' loop on."""
     from helpers.apps.bench import BENCHES, measure, table, variants
     from helpers.experiments.run_folder import default_run_dir, environment
     from helpers.files import write_json
@@ -231,7 +254,7 @@ def bench(networks, repeats, steps, device, profile, run_dir):
         if name not in BENCHES:
             raise InputError(f"network {name!r}: unknown; use {' or '.join(BENCHES)}")
     device, measured = choose_device(device), {}
-    click.echo(f"{repeats} times {steps} steps of each row, in turn, on {device}")
+    click.echo(f"{repeats} times {steps} steps of each row, alternating, on {device}")
     for name in networks or BENCHES:
         measured[name] = measure(variants(name, device), repeats, steps)
         click.echo(f"\n{name}\n{table(measured[name])}")
@@ -244,10 +267,10 @@ def bench(networks, repeats, steps, device, profile, run_dir):
 @click.argument("folders", nargs=-1, required=True, metavar="RUN_DIR...")
 @click.option("-o", "--output", default="RESULTS.md", show_default=True, metavar="FILE")
 def results(folders, output):
-    """Gather the figures of all trainings below run folders into one page."""
-    from helpers.experiments.leaderboard import write_ledger
+    """Collect the figures of all trainings in run folders on one page."""
+    from helpers.experiments.leaderboard import write_leaderboard
 
-    click.echo(f"wrote {write_ledger([Path(f) for f in folders], Path(output))}")
+    click.echo(f"wrote {write_leaderboard([Path(f) for f in folders], Path(output))}")
 
 
 @main.command()
@@ -258,34 +281,15 @@ def results(folders, output):
     default="all",
     type=click.Choice(["all", "random", "groups"]),
     show_default=True,
-    help="Test all photographs, or the test part of this split.",
+    help="Use all images, or the test set of this split.",
 )
 @seed_option
 @device_option
-def evaluate(weights, images, split, seed, device):
-    """Test trained WEIGHTS on the photographs of --images."""
-    from helpers.data.faces import load_faces, split_faces
-    from helpers.evaluation.predict import photograph_size, predict_all
-    from helpers.experiments.registry import DEFAULT_SEED
-    from helpers.training.checkpoint import find_weights, load_weights
-    from helpers.training.execution import choose_device
+def evaluate(**options):
+    """Measure trained WEIGHTS on the photographs of --images."""
+    from helpers.apps.evaluate_weights import evaluate_weights
 
-    net, metadata = load_weights(find_weights(weights))
-    faces = load_faces(images, size=photograph_size(net))
-    click.echo(faces.describe())
-    photographs, part = faces.images, ""
-    if split != "all":
-        seed = DEFAULT_SEED if seed is None else seed
-        parts = split_faces(faces, by=split, seed=seed)
-        photographs = photographs[parts.test]
-        part = f", the test part of split {parts.how}, seed {seed}"
-    scale = "of R, G, B in -1..1" if net.task == "rgb" else "on scale S"
-    click.echo(
-        f"{metadata['network']}: MSE {scale} over {len(photographs)} images{part}"
-    )
-    predicted = predict_all(net.to(choose_device(device)), photographs)
-    for name, value in predicted.figures().items():
-        click.echo(f"{name:<20}{value}")
+    evaluate_weights(**options, log=click.echo)
 
 
 @main.command()
@@ -293,65 +297,35 @@ def evaluate(weights, images, split, seed, device):
 @images_option
 @split_option
 @seed_option
-def compare(weights, images, split, seed):
-    """Test two networks on one test part: the paired difference of their errors."""
-    from helpers.data.faces import load_faces, split_faces
-    from helpers.data.lab import to_lab_images
-    from helpers.evaluation.evaluate import evaluate as test
-    from helpers.evaluation.metrics import paired_difference
-    from helpers.experiments.registry import DEFAULT_SEED
-    from helpers.training.checkpoint import find_weights, load_weights
+def compare(**options):
+    """Compare two networks on one test set: the paired difference of their errors."""
+    from helpers.apps.evaluate_weights import compare_weights
 
-    nets = [load_weights(find_weights(path))[0] for path in weights]
-    if {net.task for net in nets} not in ({"map"}, {"mean"}):
-        raise InputError(
-            f"{' and '.join(weights)}: give two colorizers or two regressors"
-        )
-    faces = load_faces(images)
-    seed = DEFAULT_SEED if seed is None else seed
-    parts = split_faces(faces, by=split, seed=seed)
-    lab = to_lab_images(faces.images[parts.test])
-    click.echo(f"{faces.describe()}\n{len(lab)} test images, split {parts.how}")
-    found = [test(net, lab) for net in nets]
-    for path, result in zip(weights, found, strict=True):
-        click.echo(f"{path}: MSE on scale S {result.mse}")
-    difference = paired_difference(found[0].per_image, found[1].per_image)
-    click.echo(f"first minus second: {difference}")
+    compare_weights(**options, log=click.echo)
 
 
 @main.command()
 @click.argument("weights")
 @images_option
-@click.option(
-    "-o", "--output", required=True, metavar="DIR", help="Folder for the pictures."
-)
+@output_option
 @click.option(
     "--save-estimations", is_flag=True, help="Write estimations_test.npy and the names."
 )
-@click.option("--force", is_flag=True, help="Replace what is already there.")
+@force_option
 @device_option
 def predict(weights, images, output, save_estimations, force, device):
-    """Let WEIGHTS color --images as they were trained on; pictures and truths beside."""
-    from helpers.data.faces import load_faces
-    from helpers.evaluation.predict import photograph_size, predict_all
-    from helpers.training.checkpoint import find_weights, load_weights
-    from helpers.training.execution import choose_device
+    """Write the predictions of WEIGHTS for --images, at the size of the training."""
+    from helpers.apps.evaluate_weights import predict_folder
 
-    net, _ = load_weights(find_weights(weights))
-    if net.task == "mean":
-        raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
-    folder = Path(output)
-    if any(folder.glob("prediction")) and not force:
-        raise InputError(f"{folder}: holds predictions; use --force or another folder")
-    faces = load_faces(images, size=photograph_size(net))
-    click.echo(faces.describe())
-    predicted = predict_all(net.to(choose_device(device)), faces.images)
-    predicted.write_pictures(folder, faces.names)
-    if save_estimations:
-        click.echo(f"wrote {predicted.write_estimations(folder, faces.names)}")
-    for name, value in predicted.figures().items():
-        click.echo(f"{name:<20}{value}")
-    click.echo(f"wrote {len(faces)} pictures to {output}/prediction, truth, grayscale")
+    predict_folder(
+        weights,
+        images,
+        Path(output),
+        estimations=save_estimations,
+        force=force,
+        device=device,
+        log=click.echo,
+    )
 
 
 @main.command()
@@ -360,141 +334,56 @@ def predict(weights, images, output, save_estimations, force, device):
 @trained_profile_option
 @trained_option
 def chrominance(inputs, weights, profile, run_dir):
-    """Predict the mean a* and mean b* of photographs from their luminance.
+    """Predict the mean a* and mean b* of photographs from their lightness.
 
-    IMAGES are files, folders, zips or patterns ('scans/*.jpg'). The network is that of
-    weights/regressor.safetensors.
+    IMAGES are files, folders, zips or patterns ('scans/*.jpg'). The network is
+    weights/regressor.safetensors unless another is given.
     """
-    from helpers.apps.colorize import predict_mean_chrominance
-    from helpers.apps.photographs import check_all_read, find_photographs
-    from helpers.data.images import decode_image
+    from helpers.apps.colorize_files import list_chrominance, load_network
 
-    net = _network(weights, profile, run_dir, REGRESSOR_WEIGHTS, "regressor")
-    photographs, unreadable = find_photographs(inputs, decode_image), []
-    click.echo(f"{'file':<40}{'mean a*':>10}{'mean b*':>10}")
-    for photograph in photographs:
-        try:
-            a, b = predict_mean_chrominance(net, photograph.read())
-        except InputError as error:
-            unreadable.append(str(error))
-        else:
-            name = click.format_filename(photograph.name)
-            click.echo(f"{name:<40}{a:>10.2f}{b:>10.2f}")
-    check_all_read(unreadable, len(photographs))
+    net = load_network(weights, profile, run_dir, "regressor")
+    list_chrominance(net, inputs, log=_echo)
 
 
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "-o", "--output", required=True, metavar="DIR", help="Folder for the pictures."
-)
-@click.option("--force", is_flag=True, help="Replace pictures that are already there.")
+@output_option
+@force_option
 @click.option(
     "--strength",
     default=1.0,
     type=click.FloatRange(0, 2),
     show_default=True,
-    help="0 gray, 1 as predicted, 2 twice the chrominance.",
+    help="0: gray; 1: as predicted; 2: twice the chrominance.",
 )
 @click.option(
     "--compare",
     is_flag=True,
-    help="Also write grayscale and colored side by side, as NAME.compare.png.",
+    help="Also write gray and colorized side by side, as NAME.compare.png.",
 )
 @click.option(
     "--box",
     "boxes",
     multiple=True,
     metavar="X,Y,W,H",
-    help="A small face in one large photograph, colored by itself; repeatable.",
+    help="A small face in one large photograph, colorized by itself; repeatable.",
 )
 @weights_option
 @trained_profile_option
 @trained_option
-def colorize(
-    inputs, output, force, strength, compare, boxes, weights, profile, run_dir
-):
-    """Color photographs of any size, as PNG.
+def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
+    """Colorize photographs of any size; the results are PNG files.
 
-    INPUTs are files, folders, zips or patterns ('scans/*.jpg'); of many pages or an
-    animation the first picture is taken. 16 bits and alpha are kept. The network is that
-    of weights/colorizer.safetensors.
+    INPUTs are files, folders, zips or patterns ('scans/*.jpg'). Of a file with several
+    pages or an animation, the first picture is used. 16 bits and alpha are kept. The
+    network is weights/colorizer.safetensors unless another is given.
     """
-    import numpy as np
+    from helpers.apps.colorize_files import colorize_files, load_network, parse_box
 
-    from helpers.apps.colorize import colorize_all, grayscale
-    from helpers.apps.photographs import (
-        check_all_read,
-        comparison,
-        find_photographs,
-        targets,
-    )
-    from helpers.data.images import decode_picture, write_image
-    from helpers.progress import progress
-
-    boxes = [_box(given) for given in boxes]
-    net = _network(weights, profile, run_dir, COLORIZER_WEIGHTS, "colorizer")
-    photographs = find_photographs(inputs, decode_picture)
-    if boxes and len(photographs) > 1:
-        raise InputError(
-            f"--box: is for one photograph, not {len(photographs)}; color it alone"
-        )
-    paths = targets(photographs, Path(output), force, compare)
-    reads, unreadable = [photograph.read for photograph in photographs], []
-    start = time.perf_counter()
-    with progress(None, "coloring", total=len(paths)) as bar:
-
-        def write(path: Path, image_bgr, result_bgr):
-            write_image(path, result_bgr)
-            if compare:
-                both = np.hstack([grayscale(image_bgr), result_bgr])
-                write_image(comparison(path), both)
-
-        def report(path: Path, error: InputError | None):
-            bar.update()
-            if error:
-                unreadable.append(str(error))
-            elif bar.disable:
-                click.echo(click.format_filename(path))
-
-        jobs = zip(paths, reads, strict=True)
-        colorize_all(net, jobs, write, report, strength=strength, boxes=boxes)
-    seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
-    if done:
-        click.echo(
-            f"colored {done} of {len(paths)} photographs in {seconds:.1f} s "
-            f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB",
-            err=True,
-        )
-    check_all_read(unreadable, len(paths))
-
-
-def _box(given: str) -> tuple[int, int, int, int]:
-    """The numbers of --box X,Y,W,H."""
-    try:
-        left, top, width, height = map(int, given.split(","))
-    except ValueError:
-        raise InputError(
-            f"--box {given}: write X,Y,W,H, four whole numbers of pixels"
-        ) from None
-    return left, top, width, height
-
-
-def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
-    """The network to use: that of --weights, of a run that is named, or our own."""
-    from helpers.experiments.run_folder import default_run_dir
-    from helpers.training.checkpoint import find_weights, load_network
-
-    if weights or not (profile or run_dir):
-        return load_network(find_weights(weights or kind), kind)
-    folder = default_run_dir(profile, run_dir)
-    found = [folder / name for name in names if (folder / name).exists()]
-    if not found:
-        raise InputError(
-            f"{folder}: no trained {kind} here; "
-            "run `deepcolor run` first or give --weights"
-        )
-    return load_network(found[0], kind)
+    options["boxes"] = [parse_box(given) for given in boxes]
+    net = load_network(weights, profile, run_dir, "colorizer")
+    summarize = lambda line: click.echo(line, err=True)  # noqa: E731
+    colorize_files(net, inputs, Path(output), log=_echo, summarize=summarize, **options)
 
 
 @main.command()
@@ -502,17 +391,22 @@ def _network(weights: str, profile: str, run_dir: str, names: tuple, kind: str):
     "--weights",
     multiple=True,
     metavar="NAME|FILE",
-    help="A network to choose on the page; repeatable. By default those in weights/.",
+    help="A network to offer on the page; repeatable. By default those in weights/.",
 )
 @click.option(
     "--port",
     default=7860,
     type=click.IntRange(1, 65535),
     show_default=True,
-    help="The next free one is taken when it is not free.",
+    help="If it is taken, the next free port is used.",
 )
 def demo(weights, port):
-    """Open a page for the browser: drop a photograph, see it colored, download it."""
+    """Open a page in the browser: drop a photograph, see it colorized, download it."""
     from helpers.apps.demo import serve
 
     serve(weights, port, log=click.echo)
+
+
+def _echo(line: str) -> None:
+    """Print a line with file names in it, whatever bytes they hold."""
+    click.echo(click.format_filename(line))

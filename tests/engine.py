@@ -1,11 +1,14 @@
 """Small photographs and networks on which the training engine is tested."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from helpers import nets
 from helpers.data.augment import FreshImages
+from helpers.data.course import Datasets
 from helpers.data.lab import LabImages
+from helpers.training import checkpoint, loop
 from helpers.training.execution import set_seed
 from helpers.training.optim import Recipe
 
@@ -31,6 +34,17 @@ def fresh_photographs(number: int = 11, seed: int = 0, side: int = 16) -> FreshI
 def small_net(seed: int = 0, **options) -> nets.Colorizer:
     set_seed(seed)
     return nets.Colorizer(**{"maps": 3, "num_down": 2, **options})
+
+
+def fit(
+    net, train, test=None, *, validation=None, names=(), save_every=None, **options
+):
+    """`loop.fit` on sets given one by one; save_every: seconds between checkpoints."""
+    data = Datasets(train, test, validation, names=names)
+    with pytest.MonkeyPatch.context() as patch:
+        if save_every is not None:
+            patch.setattr(checkpoint, "SAVE_EVERY", save_every)
+        return loop.fit(net, data, options.pop("recipe"), **options)
 
 
 def recipe(**changes) -> Recipe:

@@ -14,14 +14,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from helpers import nets
+from helpers import cli, nets
 from helpers.cli import main
 from helpers.data.portraits import write_portraits
-from helpers.experiments.profiles import PROFILES
+from helpers.experiments.registry import DEFAULT_SEED, PROFILES
 from helpers.files import PROJECT, read_json
 from helpers.progress import JUPYTERLAB_VARIABLE
-from helpers.training import checkpoint
-from helpers.training.checkpoint import save_weights
+from helpers.training import weights as weights_module
+from helpers.training.weights import save_weights
 
 COURSE = PROJECT.parent / "shared" / "face_images.zip"
 
@@ -76,7 +76,7 @@ def test_the_course_runs_end_to_end(course_run, course_images):
     most = PROFILES["quick"].max_images
     assert max(d["training_images"] for d in data.values()) <= most
     page = (run_dir / "results.md").read_text()
-    assert "report 000" in page and "U-Net" in page
+    assert "report000/" in page and "U-Net" in page
     assert list((run_dir / "colorized/train").glob("*.png"))
     assert list((run_dir / "colorized/test").glob("*.png"))
     assert len(list((run_dir / "figures").glob("*.png"))) > 10
@@ -140,7 +140,7 @@ def test_evaluate_takes_our_own_weights_and_the_test_part_of_a_split(photographs
     command = ["evaluate", "regressor", "--images", photographs, "--split", "random"]
     output, other = deepcolor(*command), deepcolor(*command, "--seed", 1)
     assert "over 60 images\n" in everything
-    assert "over 6 images, the test part of split random, seed 4\n" in output
+    assert "over 6 images, the test set of split random, seed 4\n" in output
     figures = {text.splitlines()[-1] for text in (everything, output, other)}
     assert len(figures) == 3
 
@@ -180,7 +180,7 @@ def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path
     command = ["compare", unet_weights, other, "--images", photographs]
     output = deepcolor(*command, "--split", "groups")
     assert "6 test images, split groups" in output
-    errors = re.findall(r"MSE on scale S ([\d.e-]+) \[", output)
+    errors = re.findall(r"mse on scale S ([\d.e-]+) \[", output)
     difference = re.search(r"first minus second: ([\d.e-]+) \[", output)[1]
     assert float(difference) == pytest.approx(
         float(errors[0]) - float(errors[1]), rel=0.1
@@ -189,7 +189,7 @@ def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path
     save_weights(regressor, nets.Regressor(), "regressor", {})
     command = ["compare", unet_weights, regressor, "--images", photographs]
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "give two colorizers or two regressors" in line
+    assert "for example two colorizers or two regressors" in line
 
 
 def test_predict_refuses_a_regressor_and_evaluate_takes_the_study(
@@ -206,18 +206,52 @@ def test_predict_refuses_a_regressor_and_evaluate_takes_the_study(
     assert "holds a stack" in one_error_line(deepcolor(*command, exit_code=2))
 
 
+def test_another_seed_trains_in_the_same_run_folder(photographs, tmp_path):
+    command = ["train", "maps/3", "--images", photographs, "--run-dir", tmp_path]
+    for seed in (4, 5):
+        deepcolor(*command, "--epochs", 1, "--seed", seed)
+    folders = sorted(path.name for path in (tmp_path / "train").iterdir())
+    assert folders == ["maps_3_seed4", "maps_3_seed5"]
+
+
+def test_evaluate_tests_the_study_on_its_own_validation_folder(
+    photographs, stack_weights, tmp_path
+):
+    for number, photograph in enumerate(sorted(photographs.iterdir())[:40]):
+        folder = tmp_path / ("val" if number % 4 == 0 else "train")
+        folder.mkdir(exist_ok=True)
+        shutil.copy(photograph, folder)
+    command = ["evaluate", stack_weights, "--images", tmp_path, "--split", "random"]
+    output = deepcolor(*command)
+    assert "over 10 images, the test set of split folders train and val" in output
+
+
+def test_evaluate_states_the_figure_of_a_single_pass(photographs, tmp_path):
+    path, options = tmp_path / "w.safetensors", {"base": 2, "flip_tta": True}
+    net = nets.build("unet", **options)
+    torch.nn.init.normal_(net.last.weight)
+    save_weights(path, net, "unet", options)
+    output = deepcolor("evaluate", path, "--images", photographs)
+    assert "average of 2 passes" in output
+    two, one = (
+        re.search(rf"^{name} +([\d.e-]+) ", output, re.M)[1]
+        for name in ("mse", "mse_single_pass")
+    )
+    assert float(two) < float(one)
+
+
 def test_train_goes_on_where_it_was_and_saves_weights(photographs, tmp_path):
     command = ["train", "maps/3", "--images", photographs, "--run-dir", tmp_path]
     first = deepcolor(*command, "--epochs", 2)
     assert "epoch    2 of 2" in first
     again = deepcolor(*command, "--epochs", 2)
     assert "epoch    1 of 2" not in again  # finished: nothing is trained twice
-    weights = tmp_path / "train/maps_3/weights.safetensors"
+    weights = tmp_path / "train/maps_3_seed4/weights.safetensors"
     assert "mse" in deepcolor("evaluate", weights, "--images", photographs)
     other = one_error_line(deepcolor(*command, "--epochs", 3, exit_code=2))
     assert "num_epochs was 2 and is now 3" in other
-    (tmp_path / "train/maps_3/checkpoint.pt").write_bytes(b"cut")
-    with pytest.warns(UserWarning, match="damaged, going on from") as caught:
+    (tmp_path / "train/maps_3_seed4/checkpoint.pt").write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="damaged, using") as caught:
         deepcolor(*command, "--epochs", 2)
     line = warnings.formatwarning(caught[0].message, UserWarning, "x.py", 7)
     assert line.startswith("warning: ") and line.count("\n") == 1
@@ -228,7 +262,7 @@ def test_a_profile_says_how_many_photographs_train(photographs, tmp_path, monkey
     monkeypatch.setitem(PROFILES, "quick", short)
     command = ["train", "maps/3", "--images", photographs, "--run-dir", tmp_path]
     deepcolor(*command, "--epochs", 1)
-    data = read_json(tmp_path / "train/maps_3/metrics.json")["data"]
+    data = read_json(tmp_path / "train/maps_3_seed4/metrics.json")["data"]
     assert (data["training_images"], data["test_images"]) == (30, 6)
 
 
@@ -274,8 +308,8 @@ def test_train_takes_a_form_or_refuses_an_unknown_trick(photographs, tmp_path):
     deepcolor(*command, "--without", "bf16", "--run-dir", tmp_path / "2")
     command += ["--without", "magic", "--run-dir", tmp_path / "3"]
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "trick 'magic': unknown" in line
-    metrics = read_json(tmp_path / "1/train/unet_fresh/metrics.json")
+    assert "option 'magic': unknown" in line
+    metrics = read_json(tmp_path / "1/train/unet_fresh_seed4/metrics.json")
     assert metrics["parameters"]["epochs"] == 1
     assert metrics["networks"]["unet/fresh"]["epochs"] == 1
 
@@ -425,7 +459,7 @@ def test_all_unreadable_photographs_are_named_at_the_end(
     assert f"{tmp_path / 'in' / 's01_01.jpg'}: empty file" in line
     assert f"{tmp_path / 'in' / 's02_02.jpg'}: empty file" in line
     assert f"{tmp_path / 'note.jpg'}: not an image" in line
-    assert "colored 18 of 21 photographs" in output
+    assert "colorized 18 of 21 photographs" in output
     assert len(names_below(tmp_path / "out")) == 18
 
 
@@ -457,7 +491,7 @@ def own_weights(tmp_path, monkeypatch, unet_weights):
     """A weights/ of our own: colorizer, pale and regressor."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    monkeypatch.setattr(checkpoint, "WEIGHTS", folder)
+    monkeypatch.setattr(weights_module, "WEIGHTS", folder)
     shutil.copy(unet_weights, folder / "colorizer.safetensors")
     torch.manual_seed(1)
     other = nets.UNet(base=2, levels=2, head="tanh")
@@ -533,7 +567,7 @@ def test_a_pattern_names_photographs_and_keeps_their_folders(photographs, tmp_pa
         assert names_below(output) == expected
     command = ["colorize", tmp_path / "scans/*.bmp", "-o", tmp_path / "none"]
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "scans/*.bmp: fits no image; check" in line
+    assert "scans/*.bmp: matches no images; check" in line
     assert not (tmp_path / "none").exists()
 
 
@@ -621,7 +655,7 @@ def test_a_box_is_colored_by_itself_and_checked(photographs, tmp_path):
         assert words in one_error_line(deepcolor(*command, box, exit_code=2))
     command[1] = photographs
     line = one_error_line(deepcolor(*command, "0,0,9,9", exit_code=2))
-    assert "--box: is for one photograph, not 60; color it alone" in line
+    assert "--box: works on one photograph, not on 60; give only one" in line
     assert not (tmp_path / "c").exists()
 
 
@@ -631,7 +665,7 @@ def test_a_bar_takes_the_place_of_the_lines(
     monkeypatch.setenv(JUPYTERLAB_VARIABLE, "a notebook")
     command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
     output = deepcolor(*command)
-    assert ".png" not in output and "colored 60 of 60" in output
+    assert ".png" not in output and "colorized 60 of 60" in output
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")
@@ -653,10 +687,14 @@ def test_ctrl_c_leaves_whole_pictures_and_exits_130(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "stopped by Ctrl-C; what is finished is kept\n"
+    assert errors == "stopped by Ctrl-C; finished results are kept\n"
     pictures = list((tmp_path / "out").iterdir())
     assert 0 < len(pictures) < 6000
     assert all(cv2.imread(str(p)).shape == (128, 128, 3) for p in pictures)
+
+
+def test_the_default_seed_is_that_of_the_registry():
+    assert cli.DEFAULT_SEED == DEFAULT_SEED
 
 
 def test_without_debug_there_is_no_traceback_and_with_it_there_is():

@@ -4,10 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 
+from helpers.data.portraits import write_portraits
 from helpers.files import PROJECT
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -67,10 +70,6 @@ def wait_until_ready(node):
         time.sleep(0.02)
 
 
-def test_there_are_two_scripts():
-    assert NAMES == ["sweep.sbatch", "train.sbatch"]
-
-
 @pytest.mark.parametrize("script", NAMES)
 def test_bash_reads_the_script_and_the_head_is_sbatch_s(script):
     path = PROJECT / "slurm" / script
@@ -120,7 +119,7 @@ def test_a_gpu_that_is_not_visible_fails_before_anything_starts(script, node):
     job = start(script, node, "maps/3", SLURM_GPUS_ON_NODE="1", NO_CUDA="1")
     output, _ = job.communicate(timeout=LIMIT)
     assert job.returncode == 1
-    assert "GPU asked for and CUDA is not visible on this node" in output
+    assert "GPU requested, but CUDA is not visible on this node" in output
     assert calls(node) == []
 
 
@@ -128,7 +127,49 @@ def test_several_gpus_train_under_torchrun(node):
     job = start("train.sbatch", node, "maps/32", "--seed", "3", SLURM_GPUS_ON_NODE="4")
     output, _ = job.communicate(timeout=LIMIT)
     assert job.returncode == 0, output
-    told = (
-        "torchrun [--standalone] [--nproc-per-node=4] [-m] [helpers] [train] [maps/32]"
+    command = "[--standalone] [--nproc-per-node=4] "
+    command += "[--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1] "
+    command += "[-m] [helpers] [train] [maps/32] [--seed] [3]"
+    assert calls(node) == ["torchrun", *command.split()]
+
+
+def test_usr1_under_a_real_torchrun_saves_and_leaves_no_process_behind(node):
+    programs = node / ".venv" / "bin"
+    torchrun = '#!/usr/bin/env bash\nexec "{}" -m torch.distributed.run "$@"\n'
+    (programs / "torchrun").write_text(torchrun.format(sys.executable))
+    is_cuda = 'case "$*" in *is_available*) exit 0;; esac\nexec "{}" "$@"\n'
+    (programs / "python").unlink()
+    (programs / "python").write_text(
+        "#!/usr/bin/env bash\n" + is_cuda.format(sys.executable)
     )
-    assert calls(node) == [*told.split(), "[--seed]", "[3]"]
+    (programs / "python").chmod(0o755)
+    write_portraits(node / "faces", num_sitters=4, shots=5)
+    options = ["--images", "faces", "--run-dir", "run", "--device", "cpu"]
+    job = start(
+        "train.sbatch",
+        node,
+        *("maps/8", *options, "--epochs", "2000"),
+        SLURM_GPUS_ON_NODE="2",
+        OMP_NUM_THREADS="1",
+        PYTHONPATH=str(PROJECT),
+    )
+    workers = []
+    try:
+        for line in job.stdout:
+            if line.startswith("epoch    2 "):
+                break
+        children = psutil.Process(job.pid).children(recursive=True)
+        workers = [c for c in children if "train" in c.cmdline()]
+        job.send_signal(signal.SIGUSR1)
+        output, _ = job.communicate(timeout=120)
+    finally:
+        job.kill()
+    assert len(workers) == 3  # torchrun and its two processes
+    assert not any(is_alive(worker) for worker in workers)
+    assert output.count("stopped by SIGUSR1 at epoch") == 1
+    assert calls(node)[-1] == "scontrol requeue 4711"
+    assert (node / "run/train/maps_8_seed4/checkpoint.pt").exists()
+
+
+def is_alive(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

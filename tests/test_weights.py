@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from helpers.cli import main
 from helpers.files import PROJECT
-from helpers.training.checkpoint import WEIGHTS, find_weights, load_weights
+from helpers.training.weights import WEIGHTS, find_weights, load_weights
 
 NAMES = {"colorizer": "map", "regressor": "mean", "classifier": "map"}
 PHOTOGRAPHS = PROJECT.parent / "shared" / "face_images.zip"

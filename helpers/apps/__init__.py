@@ -1,1 +1,16 @@
-"""What a user runs: colorize, demo page, notebook runner, benchmark."""
+"""What a user runs: colorize, the demo page, the notebook runner, the benchmark."""
+
+from helpers.apps.bench import Variant, costs, measure, table, variants
+from helpers.apps.colorize import colorize, grayscale
+from helpers.apps.upsampling import DetailedMap
+
+__all__ = [
+    "DetailedMap",
+    "Variant",
+    "colorize",
+    "costs",
+    "grayscale",
+    "measure",
+    "table",
+    "variants",
+]

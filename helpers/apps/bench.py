@@ -1,8 +1,8 @@
-"""How fast a network trains here: one change a row, all rows in turn, in one run.
+"""Measure how fast a network trains here, one change per row, all rows alternating.
 
-The first row is the loop of the earlier reports; each further one adds a change to the
-last that was kept. Rows are timed alternately, so that a busy minute of a shared machine
-meets all of them.
+The first row is the loop of the earlier reports; each further row adds one change to the
+last row that was kept. Rows are timed in turn, so that a busy minute of a shared machine
+affects all of them.
 """
 
 import multiprocessing
@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -18,16 +18,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from helpers import nets
-from helpers.data.augment import FreshImages, random_aug_params
+from helpers.data.augment import FreshImages
+from helpers.data.course import Datasets
 from helpers.data.lab import L_MAX, LabImages
 from helpers.files import free_cores, peak_memory
 from helpers.training.autotune import choose_execution
 from helpers.training.execution import PLAIN, Execution, set_seed
-from helpers.training.loop import Training, train_step
-from helpers.training.optim import Recipe, make_optimizer
+from helpers.training.loop import fit
+from helpers.training.optim import Recipe
 
 NUM_IMAGES = 200
-MANY_STEPS = 10**6  # so that the choice of a form is measured
+LONG_TRAINING = 10**6  # epochs, so that the choice of a form is measured
 SMALL = {"maps": 3, "num_down": 4, "head": "sigmoid"}
 BENCHES = {  # name: network, options, minibatch
     "colorizer": ("colorizer", SMALL, 100),
@@ -43,8 +44,8 @@ class Variant:
     network, options, batch_size  what is trained
     data       "loader" (DataLoader over a list of pairs of float32 tensors), "fixed"
                (LabImages on the device) or "fresh" (uint8, augmented on the device)
-    execution  the form of the steps; None is the loop of the earlier reports
-    processes  so many of them at once, each with a training of its own
+    execution  how steps are computed by `fit`; None is the loop of the earlier reports
+    processes  number of processes at once, each with its own training
     kept       whether the next row builds on this one
     """
 
@@ -62,41 +63,24 @@ class Variant:
 
 
 def variants(name: str, device: str = "cpu") -> list[Variant]:
-    """The rows for a network of BENCHES; which forms are kept is measured first."""
+    """Return the rows for a network of BENCHES; which options are kept is measured."""
     network, options, batch_size = BENCHES[name]
-    common = {"batch_size": batch_size, "device": device}
+    common = {"batch_size": batch_size, "device": device, "execution": None}
     if name == "colorizer":
         rows = [
-            Variant("as in the earlier reports: DataLoader, stride 1 and max-pool",
-                 "pooled_colorizer", {}, data="loader", execution=None, **common),
-            Variant("data stays on the device", "pooled_colorizer", {}, execution=None,
-                 **common),
-            Variant("stride 2 in place of max-pool", network, options, execution=None,
-                 **common),
+            Variant("the reports' loop: DataLoader, stride 1 and max-pool",
+                    "pooled_colorizer", {}, data="loader", **common),
+            Variant("data stays on the device", "pooled_colorizer", {}, **common),
+            Variant("stride 2 in place of max-pool", network, options, **common),
         ]  # fmt: skip
         words = "minibatches of 50: their planes fit the cache"
         rows.append(replace(rows[-1], name=words, batch_size=50))
     else:
         first = "plain: eager, float32, NCHW, data on the device"
-        rows = [Variant(first, network, options, execution=None, **common)]
+        rows = [Variant(first, network, options, **common)]
     rows.append(replace(rows[-1], name="our loop: AdamW, checked", execution=PLAIN))
-    chosen = _choose(rows[-1])
-    best = rows[-1]
-    threads = chosen.threads or 1  # as torch has it stayed the best: show one, not kept
-    for field, value, words in (
-        ("threads", threads, f"{threads} thread{'s' * (threads > 1)}"),
-        ("channels_last", True, "channels_last"),
-        ("bf16", True, "bfloat16"),
-        ("timed_kernels", device == "cuda", "cuDNN times its kernels"),
-        ("fused", True, "fused optimizer"),
-        ("subpixel", network == "colorizer", "subpixel convolutions"),
-        ("compiled", chosen.compiled, f"torch.compile ({chosen.compiled})"),
-    ):
-        kept = bool(getattr(chosen, field))
-        if value and (kept or field != "bf16"):
-            form = replace(best.execution, **{field: value})
-            rows.append(replace(best, name=words, execution=form, kept=kept))
-            best = rows[-1] if kept else best
+    rows += _execution_rows(rows[-1])
+    best = [row for row in rows if row.kept][-1]
     rows.append(replace(best, name="fresh augmentation", data="fresh", kept=False))
     if device == "cpu":
         one = replace(best, execution=replace(best.execution, threads=1))
@@ -108,24 +92,45 @@ def variants(name: str, device: str = "cpu") -> list[Variant]:
     return rows
 
 
+def _execution_rows(start: Variant) -> list[Variant]:
+    """Return one row per option of `Execution`; kept are those that are chosen."""
+    without = () if start.device == "cuda" else ("compiled",)
+    net, data = _network_and_data(start)
+    recipe = Recipe(LONG_TRAINING, start.batch_size)
+    chosen = choose_execution(net, data, recipe, without=without)
+    threads = chosen.threads or 1  # torch's number was best: show one thread, not kept
+    options = {
+        "threads": (threads, f"{threads} thread{'s' * (threads > 1)}"),
+        "channels_last": (True, "channels_last"),
+        "bf16": (chosen.bf16, "bfloat16"),
+        "timed_kernels": (start.device == "cuda", "cuDNN measures its kernels"),
+        "fused": (True, "fused optimizer"),
+        "compiled": (chosen.compiled, f"torch.compile ({chosen.compiled})"),
+    }
+    best, rows = start, []
+    for option, (value, words) in options.items():
+        if value:
+            form = replace(best.execution, **{option: value})
+            kept = bool(getattr(chosen, option))
+            rows.append(replace(best, name=words, execution=form, kept=kept))
+            best = rows[-1] if kept else best
+    return rows
+
+
 def measure(rows: Sequence[Variant], repeats: int = 7, steps: int = 2) -> list[dict]:
     """Time all rows in turn, `repeats` times `steps` steps each.
 
-    Returns a dictionary a row: name, kept, images_per_second (median) with low and high,
-    ratio to the first row (median over the repeats of the ratio within a repeat) and
-    peak_memory, bytes of a process that does nothing else (all processes of the row).
+    Returns one dictionary per row: name, kept, images_per_second (median) with low and
+    high, ratio to the first row (median over the repeats of the ratio within a repeat) and
+    peak_memory, the bytes of a process that does nothing else (times the processes).
     """
     memory = _peak_memories(rows)
     speeds: list[list[float]] = [[] for _ in rows]
-    with _steppers(rows) as steppers:
-        for stepper in steppers:
-            stepper.run(1)  # warm up
+    with _runners(rows) as runners:
         for _ in range(repeats):
-            for row, stepper, found in zip(rows, steppers, speeds, strict=True):
-                started = time.perf_counter()
-                stepper.run(steps)
-                seconds = time.perf_counter() - started
-                found.append(row.processes * row.batch_size * steps / seconds)
+            for row, runner, found in zip(rows, runners, speeds, strict=True):
+                seconds = runner.seconds(steps)
+                found.append(sum(row.batch_size * steps / s for s in seconds))
     return [
         {
             "name": row.name,
@@ -145,7 +150,7 @@ def measure(rows: Sequence[Variant], repeats: int = 7, steps: int = 2) -> list[d
 
 
 def table(measured: Sequence[dict]) -> str:
-    """The measured rows as text."""
+    """Return the measured rows as text."""
     head = f"{'':<2}{'what the row adds':<60}{'images/s':>9}{'low':>8}{'high':>8}"
     lines = [f"{head}{'ratio':>8}{'memory':>10}"]
     for row in measured:
@@ -161,9 +166,9 @@ def table(measured: Sequence[dict]) -> str:
 def costs(
     variant: Variant, name: str, values: Sequence[int], repeats: int = 3
 ) -> dict[int, float]:
-    """Seconds of a step (of an epoch for "num_images") against one number of a road.
+    """Return the seconds of a step (of an epoch for "num_images") against one number.
 
-    `name` is a field of Road or an option of its network; the values are timed in turn.
+    `name` is a field of Variant or an option of its network; the values alternate.
     """
     is_field = name in Variant.__dataclass_fields__
     rows = [
@@ -173,116 +178,91 @@ def costs(
         for value in values
     ]
     found: list[list[float]] = [[] for _ in rows]
-    with _steppers(rows) as steppers:
-        for turn in range(repeats + 1):
-            for row, stepper, times in zip(rows, steppers, found, strict=True):
+    with _runners(rows) as runners:
+        for _ in range(repeats):
+            for row, runner, times in zip(rows, runners, found, strict=True):
                 steps = row.num_images // row.batch_size if name == "num_images" else 1
-                started = time.perf_counter()
-                stepper.run(steps)
-                if turn:  # the first warms up
-                    times.append(time.perf_counter() - started)
-    medians = map(statistics.median, found)
-    return dict(zip(values, medians, strict=True))
+                times += runner.seconds(steps)
+    return dict(zip(values, map(statistics.median, found), strict=True))
 
 
-class _Stepper:
-    """Runs steps of a road in this process."""
+class _Runner:
+    """Runs training steps of a variant in this process."""
 
     def __init__(self, variant: Variant):
-        set_seed(0)
         self.variant = variant
-        self.net = (
-            nets.build(variant.network, **variant.options).to(variant.device).train()
-        )
-        self.data = _data(variant)
-        recipe = Recipe(1, variant.batch_size, schedule="constant")
-        if variant.execution is None:
-            recipe = replace(recipe, optimizer="sgd", lr=0.1)
-        execution = variant.execution or PLAIN
-        optimizer, scheduler = make_optimizer(self.net, recipe, 1, execution.fused)
-        self.training = Training(self.net, optimizer, scheduler, execution)
-        self.called = execution.compile(self.net)
-        self.aug_params = random_aug_params(variant.num_images, 0, 1).to(variant.device)
-        self.minibatches = self._minibatches()
+        self.net, self.data = _network_and_data(variant)
 
-    def run(self, steps: int) -> None:
-        """Take so many training steps, and wait for the device."""
-        take = self._plain_step if self.variant.execution is None else self._our_step
-        with self.training.execution.active(self.net):
-            for _ in range(steps):
-                loss = take(next(self.minibatches))
-            loss.item()
+    def seconds(self, steps: int) -> list[float]:
+        """Return [seconds of this many training steps], a warm-up excluded."""
+        if self.variant.execution is None:
+            return [self._seconds_of_report_loop(steps)]
+        data = Datasets(self.data[: self.variant.batch_size])  # one step per epoch
+        recipe = Recipe(steps + 1, self.variant.batch_size)
+        history = fit(self.net, data, recipe, execution=self.variant.execution)
+        return [sum(history["seconds"][1:])]
 
-    def _minibatches(self) -> Iterator[LabImages]:
-        batch_size, number = self.variant.batch_size, self.variant.num_images
+    def _seconds_of_report_loop(self, steps: int) -> float:
+        optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
+        batches, device = self._report_batches(), self.variant.device
+        for step in range(steps + 1):
+            if step == 1:  # the first one warmed up
+                start = time.perf_counter()
+            L, ab = (x.to(device) for x in next(batches))
+            optimizer.zero_grad()
+            loss = F.mse_loss(self.net(L.float() / L_MAX), self.net.target(ab))
+            loss.backward()
+            optimizer.step()
+            loss.item()  # waits for the device
+        return time.perf_counter() - start
+
+    def _report_batches(self) -> Iterator:
         while True:
             if self.variant.data == "loader":
-                loader = DataLoader(self.data, batch_size, shuffle=True)
-                yield from (
-                    LabImages(L.to(self.variant.device), ab) for L, ab in loader
+                pairs = list(
+                    zip(self.data.L.float(), self.data.ab.float(), strict=True)
                 )
+                yield from DataLoader(pairs, self.variant.batch_size, shuffle=True)
             else:
-                order = torch.randperm(number, device=self.variant.device)
-                for index in order.split(batch_size):
-                    yield self.data.minibatch(index, self.aug_params)
-
-    def _plain_step(self, minibatch: LabImages) -> torch.Tensor:
-        optimizer = self.training.optimizer
-        optimizer.zero_grad()
-        target = self.net.target(minibatch.ab.to(self.variant.device))
-        loss = F.mse_loss(self.net(minibatch.L.float() / L_MAX), target)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    def _our_step(self, minibatch: LabImages) -> torch.Tensor:
-        loss, norm = train_step(self.training, self.called, minibatch, 1.0)
-        if self.variant.device == "cpu" and not (loss + norm).isfinite():
-            raise ArithmeticError("the loss is not finite")
-        self.training.optimizer.step()
-        return loss
+                for index in torch.randperm(len(self.data)).split(
+                    self.variant.batch_size
+                ):
+                    yield self.data.L[index], self.data.ab[index]
 
 
-def _data(variant: Variant):
-    """Noise of the shape of photographs: the speed does not depend on what is on them."""
+def _network_and_data(variant: Variant):
+    """Return a network, and noise in the shape of photographs: speed ignores content."""
+    set_seed(0)
+    net = nets.build(variant.network, **variant.options).to(variant.device).train()
     generator = torch.Generator().manual_seed(0)
     shape = (variant.num_images, 3, variant.size, variant.size)
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     if variant.data == "fresh":
-        return FreshImages(images).to(variant.device)
-    lab = LabImages(images[:, :1] * (L_MAX / 255), images[:, 1:] - 128.0)
-    if variant.data == "loader":
-        return list(zip(lab.L, lab.ab, strict=True))
-    return LabImages(lab.L.half(), lab.ab.half()).to(variant.device)
+        return net, FreshImages(images).to(variant.device)
+    L, ab = images[:, :1] * (L_MAX / 255), images[:, 1:] - 128.0
+    device = "cpu" if variant.data == "loader" else variant.device
+    return net, LabImages(L.half(), ab.half()).to(device)
 
 
-def _choose(variant: Variant) -> Execution:
-    """The form that is the fastest for a road, measured as a long training has it."""
-    recipe = Recipe(MANY_STEPS, variant.batch_size)
-    net = nets.build(variant.network, **variant.options).to(variant.device)
-    without = () if variant.device == "cuda" else ("compiled",)
-    return choose_execution(net, _data(variant), recipe, without=without)
-
-
-class _Crew:
-    """Runs the steps of a road in several processes at once."""
+class _WorkerPool:
+    """Runs training steps of a variant in several processes at once."""
 
     def __init__(self, variant: Variant):
-        context = _processes()
         self.pipes, self.workers = [], []
         for _ in range(variant.processes):
-            ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(variant, theirs), daemon=True)
+            ours, theirs = _context().Pipe()
+            worker = _context().Process(
+                target=_work, args=(variant, theirs), daemon=True
+            )
             worker.start()
             self.pipes.append(ours)
             self.workers.append(worker)
 
-    def run(self, steps: int) -> None:
-        """Let every process take so many steps; returns when all have."""
+    def seconds(self, steps: int) -> list[float]:
+        """Return the seconds of this many steps in each process."""
         for pipe in self.pipes:
             pipe.send(steps)
-        for pipe in self.pipes:
-            pipe.recv()
+        return [seconds for pipe in self.pipes for seconds in pipe.recv()]
 
     def stop(self) -> None:
         """End the processes."""
@@ -293,40 +273,41 @@ class _Crew:
 
 def _work(variant: Variant, pipe) -> None:
     torch.set_num_threads(1)
-    stepper = _Stepper(variant)
+    runner = _Runner(variant)
     while True:
-        stepper.run(pipe.recv())
-        pipe.send("done")
+        pipe.send(runner.seconds(pipe.recv()))
 
 
 @contextmanager
-def _steppers(rows: Sequence[Variant]) -> Iterator[list]:
-    crews = []
-    try:
-        steppers = []
+def _runners(rows: Sequence[Variant]) -> Iterator[list]:
+    with ExitStack() as stack:
+        runners = []
         for row in rows:
+            runners.append(_WorkerPool(row) if row.processes > 1 else _Runner(row))
             if row.processes > 1:
-                crews.append(_Crew(row))
-                steppers.append(crews[-1])
-            else:
-                steppers.append(_Stepper(row))
-        yield steppers
-    finally:
-        for crew in crews:
-            crew.stop()
+                stack.callback(runners[-1].stop)
+        yield runners
 
 
 def _peak_memories(rows: Sequence[Variant]) -> list[int]:
-    """Bytes that a process needs at most for a few steps of each row, times processes."""
+    """Return the peak bytes of a process in each row, times the row's processes."""
     with ProcessPoolExecutor(
-        free_cores(), mp_context=_processes(), max_tasks_per_child=1
+        free_cores(), mp_context=_context(), max_tasks_per_child=1
     ) as pool:
-        peaks = pool.map(_peak_of, rows)
+        peaks = pool.map(_peak_memory, rows)
         return [row.processes * peak for row, peak in zip(rows, peaks, strict=True)]
 
 
-def _processes():
-    """Where processes come from: one that has torch imported already, but on Windows.
+def _peak_memory(variant: Variant) -> int:
+    torch.set_num_threads(1)
+    _Runner(variant).seconds(2)
+    if variant.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_memory()
+
+
+def _context():
+    """Return how processes start: from one that has imported torch, except on Windows.
 
     torch._dynamo is what the first optimizer of a process imports.
     """
@@ -335,11 +316,3 @@ def _processes():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["helpers.apps.bench", "torch._dynamo"])
     return context
-
-
-def _peak_of(variant: Variant) -> int:
-    torch.set_num_threads(1)
-    _Stepper(variant).run(2)
-    if variant.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_memory()

@@ -1,1 +1,65 @@
-"""Photographs in: reading, splitting, augmenting, conversion to L*a*b*."""
+"""Photographs in: read, split, augment, convert to L*a*b*."""
+
+from helpers.data.augment import (
+    augment_copies,
+    augment_image,
+    crop_and_resize,
+    flip,
+    scale_rgb,
+)
+from helpers.data.course import Datasets, course_data
+from helpers.data.faces import (
+    as_float,
+    embedded_portraits,
+    find_images,
+    load_faces,
+    split_faces,
+)
+from helpers.data.images import (
+    decode_image,
+    open_source,
+    read_image,
+    to_square,
+    write_image,
+)
+from helpers.data.lab import (
+    AbScale,
+    bgr_to_lab,
+    is_gray,
+    lab_to_bgr,
+    to_bgr_images,
+    to_lab_images,
+)
+from helpers.data.pairs import split_pairs, study_data, to_bytes, to_wrapped_bytes
+from helpers.data.portraits import render_portrait
+
+__all__ = [
+    "AbScale",
+    "Datasets",
+    "as_float",
+    "augment_copies",
+    "augment_image",
+    "bgr_to_lab",
+    "course_data",
+    "crop_and_resize",
+    "decode_image",
+    "embedded_portraits",
+    "find_images",
+    "flip",
+    "is_gray",
+    "lab_to_bgr",
+    "load_faces",
+    "open_source",
+    "read_image",
+    "render_portrait",
+    "scale_rgb",
+    "split_faces",
+    "split_pairs",
+    "study_data",
+    "to_bgr_images",
+    "to_bytes",
+    "to_lab_images",
+    "to_square",
+    "to_wrapped_bytes",
+    "write_image",
+]

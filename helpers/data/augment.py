@@ -185,6 +185,9 @@ class FreshImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, index) -> "FreshImages":
+        return replace(self, images=self.images[index])
+
     @property
     def truth(self) -> torch.Tensor:
         """The chrominance ab (N, 2, H, W) float16 of the images without augmentation."""

@@ -1,52 +1,93 @@
-"""Testing a network or a baseline: without gradients, in evaluation mode."""
+"""Evaluate a network or a baseline: in evaluation mode, without gradients."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
 
 from helpers.data.lab import LabImages
-from helpers.evaluation.metrics import Estimate, bootstrap, chrominance_mse
-from helpers.nets import evaluation_mode
+from helpers.data.pairs import GrayRgb
+from helpers.evaluation.metrics import Estimate, bootstrap, paired_difference
+from helpers.evaluation.task import task_of
+from helpers.nets.base import evaluation_mode
+
+Images = LabImages | GrayRgb
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A predictor tested on images.
+    """The errors of a predictor on a set of images.
 
-    mse        mean error on scale S with its 95 % interval
-    per_image  (N,) the error of each image
-    ab_hat     (N, 2) or (N, 2, H, W) float32, natural units
-    mean_mse   of a map: the error of its mean colors, as a regressor's; else None
+    errors      each error by name, one number per image, (N,); see `Task.errors`
+    prediction  what was predicted, float32, in natural units
+    headline    the name of the error by which predictors are compared
+    group       (N,) the sitter of each image, or None if unknown; intervals resample
+                sitters where they are known, images otherwise
     """
 
-    mse: Estimate
-    per_image: torch.Tensor
-    ab_hat: torch.Tensor
-    mean_mse: Estimate | None = None
+    errors: Mapping[str, torch.Tensor]
+    prediction: torch.Tensor
+    headline: str = "mse"
+    group: torch.Tensor | None = None
+
+    @property
+    def per_image(self) -> torch.Tensor:
+        """The headline error of each image, (N,)."""
+        return self.errors[self.headline]
+
+    @cached_property
+    def estimates(self) -> dict[str, Estimate]:
+        """The mean of each error with its 95 % interval, by name."""
+        return {name: bootstrap(e, self.group) for name, e in self.errors.items()}
+
+    @property
+    def mse(self) -> Estimate:
+        """The mean squared error."""
+        return self.estimates["mse"]
+
+    @property
+    def accuracy(self) -> Estimate | None:
+        """Report 003's accuracy, or None for another task."""
+        return self.estimates.get("accuracy")
+
+    @property
+    def mean_mse(self) -> Estimate | None:
+        """The error of the mean colors of predicted maps, or None."""
+        return self.estimates.get("mean_mse")
+
+    def minus(self, other: "Evaluation") -> Estimate:
+        """Return the paired difference of the headline error on the same images."""
+        return paired_difference(self.per_image, other.per_image, self.group)
 
 
-def chrominance(net: nn.Module, images: LabImages) -> dict[str, torch.Tensor]:
-    """What `fit` notes of a part: {"mse": (N,) the error of each image on scale S}."""
-    return {"mse": evaluate(net, images).per_image}
+def predict(predictor, inputs: torch.Tensor, batch_size: int = 0) -> torch.Tensor:
+    """Return what a network or a baseline predicts, on the CPU.
 
-
-def evaluate(predictor, images: LabImages, batch_size: int = 100) -> Evaluation:
-    """Test a network or a baseline, in minibatches, without gradients.
-
-    A network is put into evaluation mode and then back into the mode it was found in.
+    A network computes in evaluation mode, without gradients, and is left in the mode it
+    was in. `batch_size` 0 takes the task's.
     """
     is_net = isinstance(predictor, nn.Module)
     device = next(predictor.parameters()).device if is_net else "cpu"
+    batches = inputs.split(batch_size or task_of(predictor).batch_size)
     with evaluation_mode(predictor) if is_net else nullcontext():
-        parts = [
-            predictor.predict(L.to(device)).cpu() for L in images.L.split(batch_size)
-        ]
-    ab_hat = torch.cat(parts)
-    truth = predictor.true_ab(images.ab.cpu())
-    per_image, mean_mse = chrominance_mse(ab_hat, truth), None
-    if ab_hat.ndim == 4:
-        means = [x.mean(dim=(2, 3), dtype=torch.float32) for x in (ab_hat, truth)]
-        mean_mse = bootstrap(chrominance_mse(*means))
-    return Evaluation(bootstrap(per_image), per_image, ab_hat, mean_mse)
+        return torch.cat([predictor.predict(x.to(device)).cpu() for x in batches])
+
+
+def evaluate(predictor, images: Images, batch_size: int = 0) -> Evaluation:
+    """Compare the predictions for `images` with the truth; see `predict`."""
+    task = task_of(predictor)
+    prediction = predict(predictor, images.inputs, batch_size)
+    errors = task.errors(prediction, images.truth.cpu())
+    return Evaluation(errors, prediction, task.headline, images.group)
+
+
+def evaluate_single_pass(net: nn.Module, images: Images) -> Evaluation:
+    """Evaluate a network without the average over the mirror image, see `net.passes`."""
+    averages, net.flip_tta = net.flip_tta, False
+    try:
+        return evaluate(net, images)
+    finally:
+        net.flip_tta = averages

@@ -1,76 +1,82 @@
-"""What a trained network makes of photographs, whichever kind it is: figures, pictures."""
+"""Every figure of a network's predictions, and the predictions as files."""
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from helpers.data.faces import IMAGE_SIZE
 from helpers.data.images import write_image
 from helpers.data.lab import to_bgr_images, to_lab_images
-from helpers.data.pairs import evaluate_study, save_estimations, to_bytes, to_gray
-from helpers.evaluation.evaluate import evaluate
-from helpers.evaluation.metrics import Estimate, accuracy_12, bootstrap, picture_metrics
-from helpers.experiments.run_folder import flat_name
-from helpers.nets import ChrominanceNet, RgbNet
-from helpers.nets.report003 import to_signed
+from helpers.data.pairs import to_bytes
+from helpers.evaluation.evaluate import evaluate, evaluate_single_pass
+from helpers.evaluation.metrics import (
+    Estimate,
+    accuracy_12,
+    bootstrap,
+    picture_metrics,
+)
+from helpers.evaluation.task import task_of
+from helpers.files import unique_stems, write_atomic
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A network's pictures beside the true ones.
+def predict_images(
+    net: torch.nn.Module, images: torch.Tensor, group: torch.Tensor | None = None
+) -> tuple[torch.Tensor | None, dict[str, Estimate]]:
+    """Predict the colors of images from their lightness and measure the result.
 
-    truth, pictures  (N, 3, S, S) uint8 BGR; pictures is None for a network of means
-    errors           the figures of the network's own kind, by name
+    images   (N, 3, S, S) uint8 BGR
+    group    (N,) the sitter of each image, or None if unknown
+    returns  the predicted images (N, 3, S, S) uint8 BGR, or None for a network of means,
+             and every figure by name. Where the network averages over the mirror image,
+             `mse_single_pass` is its error without that.
     """
-
-    truth: torch.Tensor
-    pictures: torch.Tensor | None
-    errors: dict[str, Estimate]
-
-    def figures(self) -> dict[str, Estimate]:
-        """Every figure by name, with its interval."""
-        if self.pictures is None:
-            return self.errors
-        metrics = picture_metrics(self.pictures, self.truth)
-        return self.errors | {name: bootstrap(v) for name, v in metrics.items()}
-
-    def write_pictures(self, folder: Path, names: Sequence[str]) -> None:
-        """Write folder/{prediction,truth,grayscale}/<name>.png for each picture."""
-        lab = to_lab_images(self.truth)
-        kinds = {
-            "prediction": self.pictures,
-            "truth": self.truth,
-            "grayscale": to_bgr_images(lab.L, torch.zeros_like(lab.ab)),
-        }
-        for kind, pictures in kinds.items():
-            for name, image in zip(names, pictures, strict=True):
-                path = folder / kind / f"{flat_name(name)}.png"
-                write_image(path, image.permute(1, 2, 0).numpy())
-
-    def write_estimations(self, folder: Path, names: Sequence[str]) -> Path:
-        """Write estimations_test.npy (N, S, S, 3) uint8 RGB and its list of names."""
-        return save_estimations(folder, to_signed(self.pictures.flip(1)), names)
+    task = task_of(net)
+    encoded = task.encode(images, group)
+    result = evaluate(net, encoded)
+    figures = {}
+    for name, estimate in result.estimates.items():
+        figures[name] = estimate
+        if name == "mse" and net.flip_tta:
+            figures["mse_single_pass"] = evaluate_single_pass(net, encoded).mse
+    predicted = task.to_bgr(encoded, result.prediction)
+    if predicted is not None:
+        per_image = {"accuracy": accuracy_12(predicted, images)}
+        per_image |= picture_metrics(predicted, images)
+        for name, values in per_image.items():
+            figures.setdefault(name, bootstrap(values, group))
+    return predicted, figures
 
 
-def photograph_size(net: ChrominanceNet | RgbNet) -> int:
-    """Pixels a side at which a network is tested: the study's, else the course's."""
-    return net.size if net.task == "rgb" else IMAGE_SIZE
+def write_predictions(
+    folder: Path, predicted: torch.Tensor, truth: torch.Tensor, names: Sequence[str]
+) -> None:
+    """Write folder/{prediction,truth,grayscale}/<name>.png for each image.
+
+    predicted, truth  (N, 3, S, S) uint8 BGR
+    """
+    lab = to_lab_images(truth)
+    gray = to_bgr_images(lab.L, torch.zeros_like(lab.ab))
+    kinds = {"prediction": predicted, "truth": truth, "grayscale": gray}
+    for kind, images in kinds.items():
+        for stem, image in zip(unique_stems(names), images, strict=True):
+            path = folder / kind / f"{stem}.png"
+            write_image(path, image.permute(1, 2, 0).numpy())
 
 
-def predict_all(net: ChrominanceNet | RgbNet, images: torch.Tensor) -> Prediction:
-    """Predict the colors of images (N, 3, S, S) uint8 BGR from their luminance."""
-    if isinstance(net, RgbNet):
-        found = evaluate_study(net, to_gray(images))
-        errors = {"accuracy": found.accuracy, "mse": found.mse}
-        return Prediction(images, to_bytes(found.rgb_hat).flip(1), errors)
-    lab = to_lab_images(images)
-    result = evaluate(net, lab)
-    errors = {"mse": result.mse}
-    if net.task == "mean":
-        return Prediction(images, None, errors)
-    pictures = to_bgr_images(lab.L, result.ab_hat)
-    errors["mse_of_means"] = result.mean_mse
-    errors["accuracy"] = bootstrap(accuracy_12(pictures, images))
-    return Prediction(images, pictures, errors)
+def save_estimations(folder: Path, rgb: torch.Tensor, names: Sequence[str]) -> Path:
+    """Write estimations_test.npy, (N, S, S, 3) uint8 RGB, and the names beside it.
+
+    rgb      (N, 3, S, S), uint8, or float in about -1..1
+    returns  the path of the array; estimations_test.txt has one name per line
+    """
+    if rgb.dtype != torch.uint8:
+        rgb = to_bytes(rgb)
+    stream = io.BytesIO()
+    np.save(stream, rgb.permute(0, 2, 3, 1).contiguous().numpy())
+    path = folder / "estimations_test.npy"
+    write_atomic(path, stream.getvalue())
+    lines = "".join(f"{name}\n" for name in names)
+    write_atomic(path.with_suffix(".txt"), lines.encode(errors="surrogateescape"))
+    return path

@@ -1,235 +1,280 @@
-"""RESULTS.md: all networks' figures from trainings on real photographs, side by side.
+"""RESULTS.md: the figures of all trainings on real photographs, side by side.
 
 Each training leaves a metrics.json (`deepcolor train`, `deepcolor sweep`). A network has
-one row: its figure on the random split, the one where no person stands in both parts, and
-the published one. A network that was trained with several seeds, and so on several splits,
-has a second row with the means.
+one row with its figures on the random split, on the split without a common person, and the
+published figure. A network that was trained on several splits (random seeds) appears in a
+second table with the means.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
+from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import DEFAULT_SEED, EXPERIMENTS, get_experiment
 from helpers.experiments.tables import (
-    SECTIONS,
-    accuracy_against,
-    against,
-    duration,
+    SIZE_COLUMNS,
+    Row,
     estimate,
-    share,
-    size_cells,
-    table,
+    figure_columns,
+    markdown,
 )
 from helpers.files import InputError, read_json, write_atomic
 
 TITLE = "# Results"
-PLAIN = "best/plain"  # what the means over several splits are compared with
-Key = tuple[str, str, int, int]  # network, profile, epochs asked, seed
+REFERENCE = "best/plain"  # means over several splits are compared with this network
+SPLITS = {"random": "random split", "groups": "no person in both sets"}
 
 
-def write_ledger(folders: Sequence[Path], path: Path) -> Path:
-    """Write the figures of all trainings below the run folders to `path`; returns it.
+class Key(NamedTuple):
+    """What distinguishes two trainings; epochs is 0 for a baseline."""
 
-    Raises InputError when there is no training below them, or one on synthetic portraits,
-    whose figures say nothing about photographs, and when `path` holds something else.
+    name: str
+    profile: str
+    epochs: int
+    data: str  # hash of the images
+    seed: int
+
+    @property
+    def network(self) -> tuple:
+        """The key without the random seed."""
+        return self[:-1]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trainings of one key, by split: their rows and their metrics."""
+
+    rows: dict[str, Row]
+    metrics: dict[str, dict]
+
+    @property
+    def row(self) -> Row:
+        """The row on the random split, or on the other where there is none."""
+        return self.rows.get("random") or next(iter(self.rows.values()))
+
+
+def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
+    """Write the figures of all trainings in the run folders to `path`; return it.
+
+    Raises InputError if there is no training, if one was trained on the synthetic
+    portraits, whose figures are not comparable, or if `path` holds something else.
     """
     if path.exists() and not path.read_text(errors="replace").startswith(TITLE):
-        raise InputError(f"{path}: is no page of results; choose another name")
-    files = [
-        f for folder in folders for f in sorted(folder.rglob("train/*/metrics.json"))
-    ]
+        raise InputError(f"{path}: is not a page of results; choose another name")
+    files = [f for d in folders for f in sorted(d.rglob("train/*/metrics.json"))]
     trainings = [read_json(file) for file in files]
     if not trainings:
         words = ", ".join(map(str, folders))
         raise InputError(f"{words}: no training here; run `deepcolor sweep` first")
     for file, training in zip(files, trainings, strict=True):
-        if "environment" not in training:
-            raise InputError(f"{file}: of an older version; train again")
+        if "environment" not in training or "task" not in _first(training["networks"]):
+            raise InputError(f"{file}: written by an older version; train again")
         if training["data"]["synthetic"]:
             raise InputError(
                 f"{file}: trained on the synthetic portraits; leave it out"
             )
-    write_atomic(path, ledger_page(trainings).encode())
+    write_atomic(path, leaderboard_page(trainings).encode())
     return path
 
 
-def ledger_page(trainings: Iterable[dict]) -> str:
-    """The page of trainings, as `deepcolor train` writes each into its metrics.json."""
-    found: dict[Key, dict[str, dict]] = {}
+def leaderboard_page(trainings: Iterable[dict]) -> str:
+    """Return the page of trainings, given as their metrics.json."""
+    found: dict[Key, Found] = {}
     for training in trainings:
-        asked = training["parameters"]
-        key = (asked["name"], asked["profile"], asked["epochs"], asked["seed"])
-        found.setdefault(key, {})[asked["split"]] = training
+        asked, data = training["parameters"], training["data"]["hash"]
+        split, seed = asked["split"], asked["seed"]
+        key = Key(asked["name"], asked["profile"], asked["epochs"], data, seed)
+        entry = found.setdefault(key, Found({}, {}))
+        entry.rows[split] = Row.from_json(_first(training["networks"]))
+        entry.metrics[split] = training
         for name, row in training.get("baselines", {}).items():
-            baseline = found.setdefault((name, "", 0, asked["seed"]), {})
-            baseline[asked["split"]] = {"networks": {name: row}}
-    keys = sorted(found, key=_place)
-    seeds = Counter(key[:3] for key in keys)
+            baseline = found.setdefault(Key(name, "", 0, data, seed), Found({}, {}))
+            baseline.rows[split] = Row.from_json(row)
+    found = dict(sorted(found.items(), key=lambda item: _position(item[0])))
     lines = [
         TITLE,
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
-        "over the test images, with the 95 % bootstrap interval. *Epochs*: those trained, "
-        "behind the stroke those of its protocol. *Ratio*: ours over the published figure.",
+        "over the test images, with a 95 % bootstrap interval over the sitters, or over the "
+        "images where the sitters are unknown. *Single pass*: without the average over the "
+        "mirror image. *Epochs*: those trained, and after the slash those of the full "
+        "profile. *Ratio*: our figure divided by the published one.",
         "",
     ]
-    for task, title in SECTIONS.items():
-        chosen = [k for k in keys if _row(_any(found[k]))["task"] == task]
-        cells, head = (_study, STUDY) if task == "rgb" else (_course, COURSE)
-        if task != "rgb":  # of several splits the usual one stands for all
-            chosen = [k for k in chosen if _is_shown(k, found)]
-        if chosen:
-            rows = [cells(key, found[key], seeds[key[:3]] > 1) for key in chosen]
-            lines += [f"## {title}", "", *table(head, rows), ""]
-    lines += _several_splits(found, keys)
-    everything = [(k, t) for k in keys if k[2] for t in found[k].values()]
-    return "\n".join([*lines, *_origins(everything), ""])
+    for task in TASKS.values():
+        shown = [
+            k for k in found if found[k].row.task == task.name and _is_shown(k, found)
+        ]
+        if shown:
+            items = [(key, found[key]) for key in shown]
+            columns = _columns(task.name, found)
+            lines += [f"## {task.title}", "", *markdown(columns, items)]
+    return "\n".join([*lines, *_several_splits(found), *_origins(found)])
 
 
-COURSE = [
-    "network", "parameters", "GFLOP", "epochs", "time", "random split",
-    "no person in both parts", "published", "ratio",
-]  # fmt: skip
-STUDY = [
-    "network", "parameters", "GFLOP", "epochs", "time", "MSE", "accuracy", "published",
-    "difference",
-]  # fmt: skip
+def _columns(task: str, found: dict[Key, Found]) -> dict:
+    """Return the columns of a task's table: functions of a key and what was found."""
+    columns = {"network": lambda key, entry: _name(key, found)}
+    for heading, cell in SIZE_COLUMNS.items():
+        columns[heading] = lambda key, entry, cell=cell: cell(entry.row)
+    columns["epochs"] = _epochs
+    for heading, cell in figure_columns(task).items():
+        columns[heading] = lambda key, entry, cell=cell: cell(entry.row)
+        if heading == "test MSE":  # one column per split in its place
+            del columns[heading]
+            for split, title in SPLITS.items():
+                columns[title] = lambda key, entry, split=split: _mse(entry, split)
+        elif heading == "ratio":  # the published splits are random
+            columns[heading] = lambda key, entry, cell=cell: (
+                cell(entry.row) if "random" in entry.rows else ""
+            )
+    return columns
 
 
-def _course(key: Key, splits: dict[str, dict], several_seeds: bool) -> list[str]:
-    row = _row(_any(splits))
-    figures = {split: _row(training)["test_mse"] for split, training in splits.items()}
-    shown = [estimate(figures[s]) if s in figures else "" for s in ("random", "groups")]
-    figure = figures.get("random", next(iter(figures.values())))
-    words, ratio = against(figure, row["published"])
-    ratio = ratio if "random" in figures else ""  # the published splits are random
-    return [*_start(key, row, several_seeds), *shown, words, ratio]
+def _mse(entry: Found, split: str) -> str:
+    return estimate(entry.rows[split].test_mse) if split in entry.rows else ""
 
 
-def _is_shown(key: Key, found: dict) -> bool:
-    usual = (*key[:3], DEFAULT_SEED)
-    return key == usual or usual not in found
+def _epochs(key: Key, entry: Found) -> str:
+    if not key.epochs:  # a baseline
+        return ""
+    return f"{entry.row.epochs} / {get_experiment(key.name).epochs[-1]}"
 
 
-def _several_splits(found: dict[Key, dict], keys: list[Key]) -> list[str]:
-    """A section with the means of what was trained on several splits of one set."""
-    head = ["network", "splits"]
-    for part in ("random split", "no person in both parts"):
-        head += [part, "its mean colors", "against plain"]
-    kinds = {key[:3]: _row(_any(found[key]))["task"] for key in keys}
-    plain = next((one for one in kinds if one[0] == PLAIN), None)
-    rows = []
-    for one, task in kinds.items():
-        if task == "rgb":
-            continue
-        cells, numbers = [], []
-        is_map = task == "map"
-        for split in ("random", "groups"):
-            errors = _errors(found, split, one)
-            means = _errors(found, split, one, "mean_mse")
-            compared = _errors(found, split, plain) if is_map and one != plain else {}
-            numbers.append(len(errors))
-            cells += [_spread(errors), _spread(means), _against(errors, compared)]
-        if max(numbers) > 1:
-            rows.append([one[0], " + ".join(map(str, numbers)), *cells])
-    if not rows:
+def _name(key: Key, found: dict[Key, Found]) -> str:
+    """Return the name of a network, with what distinguishes it from others of its name."""
+    shown = [k for k in found if k.name == key.name and _is_shown(k, found)]
+    name = key.name
+    if len({k.data for k in shown}) > 1 and found[key].metrics:
+        name += f" on {_first(found[key].metrics)['data']['source']}"
+    if len({k.seed for k in shown}) > 1:
+        name += f", seed {key.seed}"
+    return name
+
+
+def _is_shown(key: Key, found: dict[Key, Found]) -> bool:
+    """Whether a key has a row; of several splits of the course's data only the usual one."""
+    usual = key._replace(seed=DEFAULT_SEED)
+    return found[key].row.task == "rgb" or key == usual or usual not in found
+
+
+def _several_splits(found: dict[Key, Found]) -> list[str]:
+    """Return a section with the means of what was trained on several splits of one set."""
+    by_network: dict[tuple, dict[int, Found]] = {}
+    for key, entry in found.items():
+        if entry.row.task != "rgb":
+            by_network.setdefault(key.network, {})[key.seed] = entry
+    references = {
+        key[-1]: seeds for key, seeds in by_network.items() if key[0] == REFERENCE
+    }
+    items = []
+    for network, seeds in by_network.items():
+        is_map = _first(seeds).row.task == "map"
+        reference = references.get(network[-1], {}) if is_map else {}
+        counts = [len(_figures(seeds, split, "test_mse")) for split in SPLITS]
+        if max(counts) > 1:
+            items.append((network[0], counts, seeds, reference))
+    if not items:
         return []
+    columns = {
+        "network": lambda name, counts, seeds, reference: name,
+        "splits": lambda name, counts, seeds, reference: " + ".join(map(str, counts)),
+    }
+    for split, title in SPLITS.items():
+        columns[title] = lambda n, c, seeds, r, s=split: _spread(seeds, s, "test_mse")
+        columns[f"single pass ({split})"] = lambda n, c, seeds, r, s=split: _spread(
+            seeds, s, "single_pass_mse"
+        )
+        columns[f"mean colors ({split})"] = lambda n, c, seeds, r, s=split: _spread(
+            seeds, s, "mean_mse"
+        )
+        columns[f"against {REFERENCE} ({split})"] = lambda n, c, seeds, r, s=split: (
+            _against(seeds, r, s)
+        )
     note = (
-        "Mean over the splits of seeds 0, 1, 2..., in brackets the lowest and the highest; "
-        f"the change against `{PLAIN}` on the same splits, in brackets that of each split."
+        "Mean over the splits of the random seeds 0, 1, 2, ..., in parentheses the lowest and "
+        f"the highest; the change against `{REFERENCE}` on the same splits, in parentheses "
+        "for each split."
     )
-    return ["## Over several splits", "", note, "", *table(head, rows), ""]
+    return ["## Over several splits", "", note, "", *markdown(columns, items)]
 
 
-def _errors(
-    found, split: str, one: tuple, figure: str = "test_mse"
-) -> dict[int, float]:
-    """By seed: a figure of one network on one kind of split."""
+def _figures(seeds: dict[int, Found], split: str, figure: str) -> dict[int, float]:
+    """Return a figure of one network on one kind of split, by random seed."""
+    rows = {
+        seed: found.rows[split] for seed, found in seeds.items() if split in found.rows
+    }
     return {
-        key[3]: _row(splits[split])[figure]["mean"]
-        for key, splits in found.items()
-        if key[:3] == one and split in splits and _row(splits[split]).get(figure)
+        s: getattr(row, figure).mean for s, row in rows.items() if getattr(row, figure)
     }
 
 
-def _spread(errors: dict[int, float]) -> str:
-    if not errors:
+def _spread(seeds: dict[int, Found], split: str, figure: str) -> str:
+    values = _figures(seeds, split, figure).values()
+    if not values:
         return ""
-    values = errors.values()
     return f"**{mean(values):.2e}** ({min(values):.2e} to {max(values):.2e})"
 
 
-def _against(errors: dict[int, float], plain: dict[int, float]) -> str:
-    common = sorted(errors.keys() & plain.keys())
-    if not common:
+def _against(seeds: dict[int, Found], reference: dict[int, Found], split: str) -> str:
+    ours, theirs = (_figures(s, split, "test_mse") for s in (seeds, reference))
+    common = sorted(ours.keys() & theirs.keys())
+    if not common or seeds is reference:
         return ""
-    total = sum(errors[s] for s in common) / sum(plain[s] for s in common) - 1
-    each = ", ".join(f"{errors[s] / plain[s] - 1:+.0%}" for s in common)
+    total = sum(ours[s] for s in common) / sum(theirs[s] for s in common) - 1
+    each = ", ".join(f"{ours[s] / theirs[s] - 1:+.0%}" for s in common)
     return f"{total:+.0%} ({each})"
 
 
-def _study(key: Key, splits: dict[str, dict], several_seeds: bool) -> list[str]:
-    row = _row(_any(splits))
-    figures = [f"{row['test_mse']['mean']:.5f}", share(row["accuracy"])]
-    compared = accuracy_against(row["accuracy"], row["published"])
-    return [*_start(key, row, several_seeds), *figures, *compared]
-
-
-def _start(key: Key, row: dict, several_seeds: bool) -> list[str]:
-    name, _, epochs, seed = key
-    if not epochs:  # no network
-        return [name, *size_cells(row), "", ""]
-    protocol = get_experiment(name).recipe.num_epochs
-    epochs = f"{row['epochs']} / {protocol}" if protocol else str(row["epochs"])
-    name = f"{name}, seed {seed}" if several_seeds else name
-    return [name, *size_cells(row), epochs, duration(row["seconds"])]
-
-
-def _origins(trainings: list[tuple[Key, dict]]) -> list[str]:
-    """Where the figures come from: data, machines, and a command for each."""
-    data = {(t["data"]["source"], t["data"]["split"]): t["data"] for _, t in trainings}
+def _origins(found: dict[Key, Found]) -> list[str]:
+    """Return where the figures come from: data, machines, and one command per training."""
+    trainings = [t for entry in found.values() for t in entry.metrics.values()]
+    data = {(t["data"]["source"], t["data"]["split"]): t["data"] for t in trainings}
     machines: dict[str, str] = {}
-    rows = []
-    for (name, profile, epochs, _), training in trainings:
-        where = _machine(training["environment"])
-        mark = machines.setdefault(where, chr(ord("A") + len(machines)))
-        asked, source = training["parameters"], training["data"]["source"]
-        command = (
-            f"`deepcolor train {name} --profile {profile} --images {source} "
-            f"--split {asked['split']} --seed {asked['seed']} --epochs {epochs}`"
-        )
-        rows.append([command, training["finished"], mark])
+    for training in trainings:
+        machine = _machine(training["environment"])
+        machines.setdefault(machine, chr(ord("A") + len(machines)))
+    columns = {
+        "command": lambda training: f"`{_command(training)}`",
+        "date": lambda training: training["finished"],
+        "machine": lambda training: machines[_machine(training["environment"])],
+    }
     lines = ["## Data, machines, commands", ""]
     lines += [
         f"- {source}: {d['training_images']} training and {d['test_images']} test images"
         f", split {d['split']}"
         for (source, _), d in data.items()
     ]
-    lines += [f"- machine {mark}: {where}" for where, mark in machines.items()]
-    return [*lines, "", *table(["command", "date", "machine"], rows)]
+    lines += [f"- machine {letter}: {machine}" for machine, letter in machines.items()]
+    return [*lines, "", *markdown(columns, [(t,) for t in trainings])]
 
 
-def _machine(found: dict) -> str:
-    gpu = f", {found['gpu']}" if found["gpu"] else ", no GPU"
+def _command(training: dict) -> str:
+    asked = training["parameters"]
     return (
-        f"{found['processor']}, {found['cores']} cores{gpu}, torch "
-        f"{found['versions']['torch']}; threads: {found['threads']}"
+        f"deepcolor train {asked['name']} --profile {asked['profile']} "
+        f"--images {training['data']['source']} --split {asked['split']} "
+        f"--seed {asked['seed']} --epochs {asked['epochs']}"
     )
 
 
-def _place(key: Key) -> tuple:
-    """First what is no network, then the order of EXPERIMENTS; longer trainings last."""
-    name, profile, epochs, seed = key
+def _machine(environment: dict) -> str:
+    gpu = f", {environment['gpu']}" if environment["gpu"] else ", no GPU"
+    return (
+        f"{environment['processor']}, {environment['cores']} cores{gpu}, torch "
+        f"{environment['versions']['torch']}; threads: {environment['threads']}"
+    )
+
+
+def _position(key: Key) -> tuple:
+    """Return the sort key: baselines, then the order of EXPERIMENTS; longer ones last."""
     names = list(EXPERIMENTS)
-    place = names.index(name) if name in names else len(names)
-    return (place if epochs else -1, name if epochs else "", profile, epochs, seed)
+    place = names.index(key.name) if key.name in names else len(names)
+    return (place if key.epochs else -1, *(key if key.epochs else ("", *key[1:])))
 
 
-def _any(splits: dict[str, dict]) -> dict:
-    return splits.get("random") or next(iter(splits.values()))
-
-
-def _row(training: dict) -> dict:
-    return next(iter(training["networks"].values()))
+def _first(values: dict):
+    return next(iter(values.values()))

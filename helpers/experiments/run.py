@@ -1,26 +1,140 @@
-"""One named network as a plain process: `deepcolor train`, SLURM, torchrun."""
+"""Run one experiment: load its data, build, train and test its network, save the results."""
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from helpers.data.faces import load_faces, split_faces
-from helpers.data.pairs import load_study
-from helpers.experiments.course import (
-    Trained,
-    baseline_rows,
-    course_data,
-    train_experiment,
+from helpers import nets
+from helpers.data.course import CourseData
+from helpers.data.pairs import StudyData
+from helpers.evaluation.evaluate import Evaluation, evaluate, evaluate_single_pass
+from helpers.evaluation.task import TASKS
+from helpers.experiments.registry import (
+    DEFAULT_SEED,
+    Experiment,
+    Profile,
+    Published,
+    get_experiment,
+    get_profile,
+    published,
 )
-from helpers.experiments.registry import DEFAULT_SEED, get_experiment, get_profile
 from helpers.experiments.run_folder import default_run_dir, describe_data, environment
-from helpers.files import write_json
-from helpers.training import distributed as processes
+from helpers.experiments.tables import Row
+from helpers.files import run_lock, write_json
+from helpers.training import distributed
 from helpers.training.autotune import choose_execution
-from helpers.training.execution import choose_device
+from helpers.training.execution import PLAIN, Execution, choose_device, set_seed
+from helpers.training.loop import fit
 from helpers.training.signals import StopSignals
+from helpers.training.state import History
 from helpers.training.tensorboard import TensorBoardLogger
+from helpers.training.weights import save_weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An experiment after training: the network, its history and its test."""
+
+    experiment: Experiment
+    published: Published | None
+    options: dict
+    net: nets.ChrominanceNet
+    history: History
+    evaluation: Evaluation
+    single_pass: Evaluation | None
+
+    def save(self, path: Path) -> None:
+        """Write the weights so that `load_weights` can rebuild the network."""
+        save_weights(path, self.net, self.experiment.network, self.options)
+
+    def summary(self) -> str:
+        """Return the test figure in one line."""
+        task = TASKS[self.net.task]
+        figures = f"test {task.headline} {self.evaluation.estimates[task.headline]}"
+        if task.headline != "mse":
+            figures += f", MSE {self.evaluation.mse}"
+        if self.single_pass:
+            figures += f" (average of 2 passes; single pass {self.single_pass.mse})"
+        return f"{figures}; MSE {task.scale}"
+
+    def row(self) -> Row:
+        """Return the row of the network in metrics.json and the tables."""
+        return Row.of(
+            self.net.task,
+            self.evaluation,
+            single_pass_mse=self.single_pass and self.single_pass.mse,
+            parameters=nets.count_parameters(self.net),
+            gflop=round(nets.count_gflop(self.net), 4),
+            passes=self.net.passes,
+            epochs=len(self.history["epoch"]),
+            seconds=round(sum(self.history["seconds"]), 1),
+            published=self.published,
+        )
+
+
+def train_experiment(
+    name: str,
+    data: CourseData | StudyData,
+    profile: Profile,
+    *,
+    num_epochs: int = 0,
+    seed: int = DEFAULT_SEED,
+    device: str = "cpu",
+    tune: Callable[..., Execution] | None = None,
+    checkpoint: Path | None = None,
+    stop: StopSignals | None = None,
+    **callbacks,
+) -> Trained:
+    """Build, train and test one named network.
+
+    num_epochs  0 takes the profile's number
+    tune        returns how the steps are computed, for example `choose_execution`; plain
+                PyTorch without it
+    checkpoint, stop, callbacks (log, after_epoch)  see `fit`
+
+    Raises KeyboardInterrupt if it is stopped while it trains the network's first part.
+    """
+    experiment, stop = get_experiment(name), stop or StopSignals()
+    options = experiment.options_for(profile)
+    if "num_classes" in options:
+        options["num_classes"] = data.num_sitters
+    recipe = experiment.recipe(num_epochs or experiment.epochs_for(profile))
+    set_seed(seed)
+    net = nets.build(experiment.network, **options).to(device)
+    if experiment.pretrained:
+        first = train_experiment(
+            experiment.pretrained,
+            data,
+            profile,
+            num_epochs=num_epochs,
+            seed=seed,
+            device=device,
+            tune=tune,
+            checkpoint=checkpoint and checkpoint.with_name("first.pt"),
+            stop=stop,
+            log=callbacks.get("log"),
+        )
+        if stop.received:  # half trained: the second part must not begin with it
+            raise KeyboardInterrupt
+        net.load_pretrained(first.net)
+    sets = data.for_training(**experiment.augmentation)
+    resumes = checkpoint is not None and checkpoint.exists()
+    history = fit(
+        net,
+        sets,
+        recipe,
+        seed=seed,
+        execution=tune(net, sets.train, recipe) if tune and not resumes else PLAIN,
+        checkpoint=checkpoint,
+        stop=stop,
+        **callbacks,
+    )
+    single = evaluate_single_pass(net, data.test) if net.flip_tta else None
+    result = evaluate(net, data.test)
+    return Trained(experiment, published(name), options, net, history, result, single)
 
 
 def train_one(
@@ -38,79 +152,112 @@ def train_one(
     tensorboard: bool = False,
     log: Callable[[str], None] = print,
 ) -> Trained:
-    """Train a network of `experiments.EXPERIMENTS`, save its weights and its figures.
+    """Train one named network as a process of its own: `deepcolor train`.
 
-    plain    compute the steps in plain PyTorch; else in the form that is measured to be
-             the fastest, `without` the tricks named there (`tuning.TRICKS`)
-    returns  the trained network; <run folder>/train/<name>/ holds weights.safetensors,
-             metrics.json (written last), checkpoint.pt, and asked.json (written first)
+    plain    compute the steps in plain PyTorch; otherwise in the form that is measured to
+             be the fastest, `without` the options named there (`autotune.OPTIONS`)
+    returns  the trained network; the folder `folder_of` holds weights.safetensors,
+             metrics.json (written last), checkpoint.pt, and parameters.json (written first)
 
-    The same call goes on where it was stopped. Raises KeyboardInterrupt after Ctrl-C,
-    when the checkpoint is written, and InputError and WorkFailed as `fit` does.
+    The same call continues where it was stopped. Raises KeyboardInterrupt after Ctrl-C,
+    when the checkpoint is written; InputError and WorkFailed as `fit` does.
     """
     experiment, row = get_experiment(name), get_profile(profile)
-    device = processes.join(choose_device(device))
-    if processes.rank():
-        log = _silence
-    if experiment.is_study:
-        size, max_images = row.study_size, row.study_images
-        data = load_study(images, by=split, seed=seed, max_images=max_images, size=size)
-    else:
-        faces = load_faces(images)
-        parts = split_faces(faces, by=split, seed=seed, max_images=row.max_images)
-        copies = experiment.copies_for(row)
-        data = course_data(faces, parts, copies, seed, experiment.scale_brightness)
-    log(data.faces.describe())
-    folder = folder_of(default_run_dir(profile, run_dir), name)
+    device = distributed.join(choose_device(device))
+    is_first = distributed.rank() == 0
+    log = log if is_first else lambda line: None
     epochs = epochs or experiment.epochs_for(row)
-    asked = parameters_of(name, profile, split, seed, epochs)
-    if processes.rank() == 0:  # a folder that cannot be written to is found out now
-        write_json(folder / "asked.json", asked)
-    tuned = not plain and processes.count() == 1
-    board, stop = None, StopSignals()
-    if tensorboard and processes.rank() == 0:
-        place, batch_size = folder / "tensorboard", experiment.recipe.batch_size
-        board = TensorBoardLogger(place, data.for_fit(experiment), batch_size)
-    trained = train_experiment(
-        name,
-        data,
-        row,
-        num_epochs=epochs,
-        seed=seed,
-        device=device,
-        tune=partial(choose_execution, without=without, log=log) if tuned else None,
-        checkpoint=folder / "checkpoint.pt",
-        log=log,
-        after_epoch=board,
-        stop=stop,
-    )
-    if stop.received:
-        raise KeyboardInterrupt
-    if processes.rank() == 0:
-        trained.save(folder / "weights.safetensors")
-        content = {
-            "parameters": asked,
-            "data": describe_data(data.faces, data.split),
-            "networks": {name: trained.row()},
-            "baselines": baseline_rows(data),
-            "environment": environment(),
-            "finished": time.strftime("%Y-%m-%d"),
-            "history": trained.history,
-        }
-        write_json(folder / "metrics.json", content)
+    parameters = parameters_of(name, profile, split, seed, epochs)
+    folder = folder_of(default_run_dir(profile, run_dir), name, seed)
+    with run_lock(folder, log) if is_first else nullcontext():
+        if is_first:  # fails now if the folder cannot be written
+            write_json(folder / "parameters.json", parameters)
+        data = load_data(experiment, row, images, split, seed)
+        log(data.faces.describe())
+        board, stop = None, StopSignals()
+        if tensorboard and is_first:
+            sets = data.for_training(**experiment.augmentation)
+            board = TensorBoardLogger(folder / "board", sets, experiment.batch_size)
+        tuned = not plain and distributed.count() == 1
+        trained = train_experiment(
+            name,
+            data,
+            row,
+            num_epochs=epochs,
+            seed=seed,
+            device=device,
+            tune=partial(choose_execution, without=without, log=log) if tuned else None,
+            checkpoint=folder / "checkpoint.pt",
+            stop=stop,
+            log=log,
+            after_epoch=board,
+        )
+        if stop.received:
+            raise KeyboardInterrupt
+        if is_first:
+            trained.save(folder / "weights.safetensors")
+            write_json(
+                folder / "metrics.json", metrics_of(trained, name, parameters, data)
+            )
     log(trained.summary())
     log(f"wrote {folder / 'weights.safetensors'}")
-    processes.leave()
+    distributed.leave()
     return trained
 
 
-def folder_of(run_dir: Path, name: str) -> Path:
-    """Where a named network's training lies in a run folder."""
-    return run_dir / "train" / name.replace("/", "_")
+def load_data(
+    experiment: Experiment, profile: Profile, images: str, split: str, seed: int
+) -> CourseData | StudyData:
+    """Load, split, augment and convert the images that an experiment is trained on."""
+    return TASKS[experiment.task].load(
+        images,
+        split,
+        seed,
+        profile,
+        copies=experiment.copies_for(profile),
+        scale_brightness=experiment.scale_brightness,
+    )
+
+
+def metrics_of(trained: Trained, name: str, parameters: dict, data) -> dict:
+    """Return what metrics.json holds after a training."""
+    return {
+        "parameters": parameters,
+        "data": describe_data(data.faces, data.split),
+        "networks": {name: trained.row().to_json()},
+        "baselines": {n: row.to_json() for n, row in baseline_rows(data).items()},
+        "environment": environment(),
+        "finished": time.strftime("%Y-%m-%d"),
+        "history": trained.history,
+    }
+
+
+def evaluate_baselines(data: CourseData | StudyData) -> dict[str, Evaluation]:
+    """Fit every baseline that predicts images on the training set and test it."""
+    fitted = TASKS[data.task].baselines(data.plain)
+    return {
+        name: evaluate(predictor, data.test)
+        for name, predictor in fitted.items()
+        if predictor.task == data.task
+    }
+
+
+def baseline_rows(data: CourseData | StudyData) -> dict[str, Row]:
+    """Return the row of each predictor that is no network, fitted and tested on `data`."""
+    task = TASKS[data.task]
+    return {
+        name: Row.of(predictor.task, evaluate(predictor, data.test))
+        for name, predictor in task.baselines(data.plain).items()
+    }
+
+
+def folder_of(run_dir: Path, name: str, seed: int) -> Path:
+    """Return the folder of a named network's training in a run folder."""
+    return run_dir / "train" / f"{name.replace('/', '_')}_seed{seed}"
 
 
 def parameters_of(name: str, profile: str, split: str, seed: int, epochs: int) -> dict:
-    """What, beside the data, decides a training's result; as metrics.json holds it."""
+    """Return what decides a training's result besides the data."""
     return {
         "name": name,
         "profile": profile,
@@ -118,7 +265,3 @@ def parameters_of(name: str, profile: str, split: str, seed: int, epochs: int) -
         "seed": seed,
         "epochs": epochs,
     }
-
-
-def _silence(line: str) -> None:
-    """The log of the processes that are not the first."""

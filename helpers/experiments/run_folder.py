@@ -1,10 +1,10 @@
-"""The run folder: what each notebook found, on which data and machine, in one table.
+"""The run folder: the results of each notebook, with data and machine, in one table.
 
 <run folder>/NN_topic/metrics.json   a notebook's figures, written last
 <run folder>/figures/*.png, colorized/{train,test}/*.png
-<run folder>/environment.json        seed, threads, processor, GPU, versions, commit
+<run folder>/environment.json        threads, processor, GPU, versions, commit
 <run folder>/results.json, results.md   every network beside its published figure
-<run folder>/figures/results.png        the same as a picture
+<run folder>/figures/results.png        the same as a plot
 """
 
 import os
@@ -20,30 +20,32 @@ from matplotlib.figure import Figure
 
 from helpers.data.faces import FaceSet, Split
 from helpers.data.images import write_image
-from helpers.evaluation.figures import against_published
-from helpers.experiments.registry import get_profile
-from helpers.experiments.tables import sections
+from helpers.evaluation.figures import compare_with_published
+from helpers.evaluation.task import TASKS
+from helpers.experiments.registry import get_experiment, get_profile
+from helpers.experiments.tables import Row, task_tables
 from helpers.files import (
     OUTPUTS,
     PROJECT,
     InputError,
     free_cores,
     read_json,
+    unique_stems,
     write_atomic,
     write_json,
 )
 from helpers.training.execution import choose_device, keep_freed_memory, set_seed
 
-SCHEMA = 1
-RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # what `run_dir=""` means, when it is set
+SCHEMA = 2
+RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # replaces the default run folder
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
 
 
 class Run:
-    """The place of one notebook in a run folder.
+    """One notebook in a run folder.
 
     folder    <run folder>/NN_topic, for the notebook's own files
-    profile   the row of numbers that it reads
+    profile   the row of PROFILES that the notebook uses
     device    "cpu" or "cuda", as chosen
     """
 
@@ -53,74 +55,63 @@ class Run:
         self.device = choose_device(parameters["device"])
         self.run_dir = default_run_dir(parameters["profile"], parameters["run_dir"])
         self.folder = self.run_dir / notebook
+        self.metrics_file = self.folder / "metrics.json"
         self.metrics_file.unlink(missing_ok=True)
         self.artifacts: list[Path] = []
 
-    @property
-    def metrics_file(self) -> Path:
-        """Where the notebook's figures go, last of all."""
-        return self.folder / "metrics.json"
-
-    def num_epochs(self, part: str) -> int:
-        """The parameter num_epochs, or the profile's number for a part of the course."""
-        return self.parameters.get("num_epochs") or getattr(self.profile, part)
+    def num_epochs(self, experiment: str) -> int:
+        """Return the parameter num_epochs, or an experiment's number in the profile."""
+        given = self.parameters.get("num_epochs")
+        return given or get_experiment(experiment).epochs_for(self.profile)
 
     def save_figure(self, fig: Figure, name: str) -> None:
-        """Keep a figure as <run folder>/figures/<notebook>_<name>.png."""
+        """Save a figure as <run folder>/figures/<notebook>_<name>.png."""
         path = self.run_dir / "figures" / f"{self.notebook}_{name}.png"
         save_figure(fig, path)
         self.artifacts.append(path)
 
     def save_colorized(self, part: str, names: list[str], images: torch.Tensor) -> None:
-        """Keep colorized pictures (N, 3, H, W) uint8 BGR of the "train" or "test" part."""
-        for name, image in zip(names, images, strict=True):
-            path = self.run_dir / "colorized" / part / f"{flat_name(name)}.png"
+        """Save colorized images (N, 3, H, W) uint8 BGR of the "train" or "test" set."""
+        for stem, image in zip(unique_stems(names), images, strict=True):
+            path = self.run_dir / "colorized" / part / f"{stem}.png"
             write_image(path, image.permute(1, 2, 0).numpy())
             self.artifacts.append(path)
 
     def finish(
         self,
-        networks: Mapping[str, dict],
+        networks: Mapping[str, Row],
         faces: FaceSet,
         split: Split,
         split_file: str = "split.json",
     ) -> None:
-        """Write metrics.json, atomically and last: from now on the notebook is done.
+        """Write metrics.json, atomically and last: with it the notebook counts as done.
 
-        `split_file`, in the run folder, receives the names of both parts.
+        `split_file`, in the run folder, receives the names in the training and test set.
         """
         write_json(self.run_dir / split_file, split_record(faces, split))
-        write_json(
-            self.metrics_file,
-            {
-                "schema": SCHEMA,
-                "notebook": self.notebook,
-                "parameters": self.parameters,
-                "data": describe_data(faces, split),
-                "networks": dict(networks),
-                "artifacts": [
-                    path.relative_to(self.run_dir).as_posix() for path in self.artifacts
-                ],
-            },
-        )
+        artifacts = [path.relative_to(self.run_dir) for path in self.artifacts]
+        content = {
+            "schema": SCHEMA,
+            "notebook": self.notebook,
+            "parameters": self.parameters,
+            "data": describe_data(faces, split),
+            "networks": {name: row.to_json() for name, row in networks.items()},
+            "artifacts": [path.as_posix() for path in artifacts],
+        }
+        write_json(self.metrics_file, content)
         if not (self.run_dir / "environment.json").exists():
             write_json(self.run_dir / "environment.json", environment())
         print(f"wrote {self.notebook}/metrics.json")
 
 
 def save_figure(fig: Figure, path: Path) -> None:
-    """Write a figure as PNG; raises InputError when that fails."""
+    """Write a figure as PNG; raise InputError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fast = {"compress_level": 1}  # two thirds of the time, a sixth more bytes
+        fast = {"compress_level": 1}  # a third less time, a sixth more bytes
         fig.savefig(path, dpi=150, metadata={"Software": None}, pil_kwargs=fast)
     except OSError as error:
         raise InputError(f"{path}: cannot write ({error.strerror})") from error
-
-
-def flat_name(name: str) -> str:
-    """An image's name as a file name without folders and suffix."""
-    return Path(name).with_suffix("").as_posix().replace("/", "_")
 
 
 def start_run(notebook: str, **parameters) -> Run:
@@ -132,7 +123,7 @@ def start_run(notebook: str, **parameters) -> Run:
     for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
         value = parameters.get(name, "")
         if not isinstance(value, str):
-            raise InputError(f"{name}={value!r}: must be a text")
+            raise InputError(f"{name}={value!r}: must be a string")
     for name in ("seed", "num_epochs"):
         value = parameters.get(name, 0)
         if type(value) is not int or value < 0:
@@ -150,13 +141,13 @@ def start_run(notebook: str, **parameters) -> Run:
 
 
 def default_run_dir(profile: str, run_dir: str = "") -> Path:
-    """The run folder that a parameter stands for; "" is outputs/<profile>."""
+    """Return the run folder that a parameter stands for; "" is outputs/<profile>."""
     run_dir = str(run_dir) or os.environ.get(RUN_DIR_VARIABLE, "")
     return Path(run_dir).expanduser().resolve() if run_dir else OUTPUTS / profile
 
 
 def describe_data(faces: FaceSet, split: Split) -> dict:
-    """What the figures were measured on."""
+    """Return what the figures were measured on."""
     return {
         "source": faces.source,
         "synthetic": faces.synthetic,
@@ -169,7 +160,7 @@ def describe_data(faces: FaceSet, split: Split) -> dict:
 
 
 def split_record(faces: FaceSet, split: Split) -> dict:
-    """Which photographs trained and which tested, by name."""
+    """Return the names of the training and test images."""
     return {
         "hash": faces.data_hash(),
         "how": split.how,
@@ -179,7 +170,7 @@ def split_record(faces: FaceSet, split: Split) -> dict:
 
 
 def environment() -> dict:
-    """The machine and the versions, without paths and names of hosts or people."""
+    """Return the machine and the versions, without paths, host or user names."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -195,17 +186,17 @@ def environment() -> dict:
 
 
 def collect(run_dir: Path) -> dict:
-    """All notebooks' metrics of a run folder, as results.json holds them."""
+    """Return the metrics of all notebooks of a run folder, as in results.json."""
     notebooks = [read_json(p) for p in sorted(Path(run_dir).glob("*/metrics.json"))]
     return {"schema": SCHEMA, "notebooks": {n["notebook"]: n for n in notebooks}}
 
 
 def write_results(run_dir: Path) -> Path:
-    """Write results.json, results.md and their figure; returns the path of results.md."""
+    """Write results.json, results.md and their plot; return the path of results.md."""
     results = collect(run_dir)
     write_json(run_dir / "results.json", results)
     if rows := _errors(results):
-        fig = against_published(rows)
+        fig = compare_with_published(rows)
         save_figure(fig, run_dir / "figures" / "results.png")
         plt.close(fig)
     path = run_dir / "results.md"
@@ -214,19 +205,22 @@ def write_results(run_dir: Path) -> Path:
 
 
 def _errors(results: dict) -> dict[str, tuple[dict, float | None]]:
-    """Each network on a*, b*: its error, and the published one unless it saw portraits."""
+    """Return the error of each network on a*, b*, and the published one.
+
+    The published one is left out (None) where the network was trained on portraits.
+    """
     errors = {}
     for notebook, metrics in results["notebooks"].items():
         for name, row in metrics["networks"].items():
-            compares = row["published"] and not metrics["data"]["synthetic"]
-            published = row["published"]["mse"] if compares else None
-            if row["task"] != "rgb":
+            is_comparable = row["published"] and not metrics["data"]["synthetic"]
+            published = row["published"]["mse"] if is_comparable else None
+            if TASKS[row["task"]].scale == "on scale S":
                 errors[f"{notebook[:2]} {name}"] = (row["test_mse"], published)
     return errors
 
 
 def results_page(results: dict) -> str:
-    """results.md: each network's figure beside the published one."""
+    """Return results.md: each network's figure beside the published one."""
     notebooks = list(results["notebooks"].values())
     lines = ["# Results", ""]
     if not notebooks:
@@ -235,21 +229,23 @@ def results_page(results: dict) -> str:
     lines += [
         f"{data['training_images']} training and {data['test_images']} test images from "
         f"{data['source']}, split {data['split']}. Test MSE of a*, b* on scale S "
-        "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2), 95 % bootstrap interval "
-        "over the test images.",
+        "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2) with a 95 % bootstrap "
+        "interval over the sitters of the test set, or over its images where the sitters "
+        "are unknown. *Single pass*: without the average over the mirror image, for "
+        "networks that use it.",
         "",
     ]
     if data["synthetic"]:
         lines += [
-            "**Synthetic portraits: figures are not comparable with published ones.**",
+            "**Synthetic portraits: these figures are not comparable with published ones.**",
             "",
         ]
     rows = [
-        (notebook, name, row)
+        (notebook, name, Row.from_json(row))
         for notebook, metrics in results["notebooks"].items()
         for name, row in metrics["networks"].items()
     ]
-    return "\n".join(lines + sections(rows, "notebook"))
+    return "\n".join(lines + task_tables("notebook", rows))
 
 
 def _processor() -> str:
@@ -262,7 +258,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the code, with a plus sign where files were changed since."""
+    """Return the commit of the code, with a plus sign if files were changed since."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],

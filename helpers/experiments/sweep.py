@@ -1,7 +1,7 @@
 """Many trainings in one go: side by side on this machine, or as jobs on a cluster.
 
-Each is a process of `deepcolor train` with a folder of its own, so that one that fails
-stops no other, and one that was stopped goes on when the sweep is started again.
+Each training is a process of `deepcolor train` with a folder of its own. One that fails
+stops no other, and one that was stopped continues when the sweep is started again.
 """
 
 import fnmatch
@@ -16,17 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.apps.runner import Lock
-from helpers.data.faces import IMAGE_SIZE, PORTRAITS, find_images, load_faces
+from helpers.data.faces import PORTRAITS, find_images, load_faces
+from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import EXPERIMENTS, get_experiment, get_profile
 from helpers.experiments.run import folder_of, parameters_of
-from helpers.experiments.tables import sections, table
+from helpers.experiments.tables import Row, markdown, task_tables
 from helpers.files import (
     PROJECT,
     InputError,
     WorkFailed,
     free_cores,
     read_json,
+    run_lock,
     sha256,
     write_atomic,
     write_json,
@@ -34,13 +35,13 @@ from helpers.files import (
 from helpers.training.signals import StopSignals
 
 COMMAND = (sys.executable, "-m", "helpers", "train")
-PATIENCE = 60  # seconds that a stopped training has to save itself
-POLL = 0.1  # seconds between two looks at the running ones
+GRACE = 60  # seconds in which a stopped training must save itself
+POLL = 0.1  # seconds between two checks of the running processes
 
 
 @dataclass(frozen=True)
-class Task:
-    """One training of a sweep: a network, a seed, its data, folder and what to call."""
+class SweepTask:
+    """One training of a sweep: network, random seed, folder, command, data."""
 
     name: str
     seed: int
@@ -54,12 +55,12 @@ class Task:
 
     @property
     def log_file(self) -> Path:
-        """What the training prints."""
+        """Where the training prints to."""
         return self.folder / "log.txt"
 
     def metrics(self) -> dict | None:
-        """What it has found, or None when it is not done with these parameters and data."""
-        file = folder_of(self.folder, self.name) / "metrics.json"
+        """Return its metrics, or None if it has not finished with these parameters."""
+        file = folder_of(self.folder, self.name, self.seed) / "metrics.json"
         content = read_json(file) if file.exists() else {"parameters": None}
         same = content["parameters"] == self.parameters
         return content if same and content["data"]["hash"] == self.data_hash else None
@@ -80,22 +81,23 @@ def run_sweep(
     slurm: Mapping | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Train every named network with every seed; returns the path of the table.
+    """Train every named network with every random seed; return the path of the table.
 
     patterns  names of EXPERIMENTS, or patterns such as "maps/*"
-    jobs      trainings at a time; 0 is one for each free core, each with one thread
+    jobs      trainings at a time; 0 is one per free core, each with one thread
     cluster   "" for this machine, else submitit's name of a cluster ("slurm", "local")
-    slurm     what submitit passes on: timeout_min, mem_gb, gpus_per_node, slurm_account...
+    slurm     options for submitit: timeout_min, mem_gb, gpus_per_node, slurm_account...
 
-    <run_dir>/sweep/ holds sweep.json, sweep.md and a folder for each training. What is
-    done already, with the same parameters and data, is skipped.
-    Raises InputError before any work for an unknown name, and at the end WorkFailed that
-    names the trainings that failed.
+    <run_dir>/sweep/ holds sweep.json, sweep.md and one folder per training. A training that
+    has finished with the same parameters and data is skipped.
+    Raises InputError before any work for an unknown name, and WorkFailed at the end if
+    trainings failed; the message names them.
     """
     names = known_names(patterns)
     chosen = find_images(images)
     images = str(chosen.resolve()) if chosen else PORTRAITS
-    sizes = {name: _size(name, profile) for name in names}
+    row = get_profile(profile)
+    sizes = {n: TASKS[get_experiment(n).task].image_size(row) for n in names}
     hashes = {n: load_faces(images, size=n).data_hash() for n in {*sizes.values()}}
     folder = run_dir / "sweep"
     options = {"profile": profile, "images": images, "split": split, "device": device}
@@ -105,11 +107,13 @@ def run_sweep(
         for seed in seeds
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    with Lock(folder, log):
+    with run_lock(folder, log):
         todo = [task for task in tasks if not task.metrics()]
-        log(f"{len(tasks)} trainings, {len(tasks) - len(todo)} of them done already")
+        log(
+            f"{len(tasks)} trainings, {len(tasks) - len(todo)} of them already finished"
+        )
 
-        def report(task: Task, code: int) -> None:
+        def report(task: SweepTask, code: int) -> None:
             log(_line(task, code, task.metrics()))
 
         if cluster:
@@ -122,13 +126,13 @@ def run_sweep(
     if failed:
         raise WorkFailed(
             f"{len(failed)} of {len(tasks)} trainings failed, the others are in {page}: "
-            f"{'; '.join(failed)}; start the same sweep again to go on"
+            f"{'; '.join(failed)}; start the same sweep again to continue"
         )
     return page
 
 
 def known_names(patterns: Sequence[str]) -> list[str]:
-    """The experiments that patterns stand for; raises InputError where there is none."""
+    """Return the experiments that patterns stand for; raise InputError if there is none."""
     names: list[str] = []
     for pattern in patterns:
         names += fnmatch.filter(EXPERIMENTS, pattern) or [pattern]
@@ -137,17 +141,10 @@ def known_names(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _size(name: str, profile: str) -> int:
-    """Pixels a side of the photographs that a network is trained on."""
-    experiment = get_experiment(name)
-    row = get_profile(profile)
-    return row.study_size if experiment.is_study else IMAGE_SIZE
-
-
 def _task(
     name: str, seed: int, folder: Path, epochs: int, options: dict, data_hash: str
-) -> Task:
-    """A training; another number of epochs or other photographs have another folder."""
+) -> SweepTask:
+    """Return a training; its folder depends on its parameters and its data."""
     profile, split = options["profile"], options["split"]
     num_epochs = epochs or get_experiment(name).epochs_for(get_profile(profile))
     parameters = parameters_of(name, profile, split, seed, num_epochs)
@@ -156,13 +153,13 @@ def _task(
     command = [*COMMAND, name, "--run-dir", str(mine)]
     for option, value in {**options, "seed": seed, "epochs": epochs}.items():
         command += [f"--{option}", str(value)]
-    return Task(name, seed, mine, command, parameters, data_hash)
+    return SweepTask(name, seed, mine, command, parameters, data_hash)
 
 
 def _run_here(
-    tasks: Sequence[Task], jobs: int, report: Callable[[Task, int], None]
+    tasks: Sequence[SweepTask], jobs: int, report: Callable[[SweepTask, int], None]
 ) -> None:
-    """At most `jobs` processes at a time; a signal stops them all and is passed on."""
+    """Run at most `jobs` processes at a time; a signal stops them all."""
     threads = max(1, free_cores() // jobs)
     waiting, running = deque(tasks), {}
     with StopSignals() as stop:
@@ -183,7 +180,7 @@ def _run_here(
         raise KeyboardInterrupt
 
 
-def _start(task: Task, threads: int = 0) -> subprocess.Popen:
+def _start(task: SweepTask, threads: int = 0) -> subprocess.Popen:
     task.folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     if threads:
@@ -203,7 +200,7 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
     """Ask the processes to save and stop; kill those that do not."""
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + GRACE
     for process in processes:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
@@ -213,9 +210,9 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 class _Job:
-    """A training as a job of submitit, which asks for `checkpoint` before a requeue."""
+    """A training as a job of submitit, which calls `checkpoint` before a requeue."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: SweepTask):
         self.task, self.process = task, None
 
     def __call__(self) -> int:
@@ -223,7 +220,7 @@ class _Job:
         return self.process.wait()
 
     def checkpoint(self):
-        """Stop the training, which saves itself, and submit it again."""
+        """Stop the training, which saves itself, and submit the job again."""
         import submitit
 
         _end([self.process])
@@ -242,8 +239,8 @@ def _run_on_cluster(tasks, cluster: str, options: Mapping, folder: Path, report)
         executor.update_parameters(name="deepcolor", **options)
     except (RuntimeError, ValueError, NameError) as error:
         raise InputError(
-            f"cluster {cluster!r}: {str(error).splitlines()[0]}; start the sweep where "
-            "sbatch is known, or without --cluster"
+            f"cluster {cluster!r}: {str(error).splitlines()[0]}; start the sweep on a "
+            "machine with sbatch, or without --cluster"
         ) from error
     jobs = [(task, executor.submit(_Job(task))) for task in tasks]
     for task, job in jobs:
@@ -257,34 +254,36 @@ def _run_on_cluster(tasks, cluster: str, options: Mapping, folder: Path, report)
         report(task, code)
 
 
-def _line(task: Task, code: int, metrics: dict | None) -> str:
+def _line(task: SweepTask, code: int, metrics: dict | None) -> str:
     if metrics:
         row = metrics["networks"][task.name]
         return f"{task}: {row['test_mse']['mean']:.3e} after {row['seconds']:.0f} s"
     lines = task.log_file.read_text(errors="replace").splitlines()
-    last = next(
-        (line for line in reversed(lines) if line.strip()), "it printed nothing"
-    )
-    return f"{task}: FAILED with exit code {code}: {last}"
+    printed = [line for line in lines if line.strip()] or ["it printed nothing"]
+    return f"{task}: FAILED with exit code {code}: {printed[-1]}"
 
 
-def _write_table(folder: Path, found: Sequence[tuple[Task, dict]]) -> Path:
-    """sweep.json, and sweep.md with a row a training and the mean over seeds."""
-    runs = [metrics for _, metrics in found]
-    write_json(folder / "sweep.json", {"runs": runs})
-    rows = [(str(t.seed), t.name, m["networks"][t.name]) for t, m in found]
-    lines = ["# Sweep", "", *sections(rows, "seed")]
+def _write_table(folder: Path, found: Sequence[tuple[SweepTask, dict]]) -> Path:
+    """Write sweep.json, and sweep.md with one row per training and means over seeds."""
+    write_json(folder / "sweep.json", {"runs": [metrics for _, metrics in found]})
+    rows = [
+        (str(task.seed), task.name, Row.from_json(metrics["networks"][task.name]))
+        for task, metrics in found
+    ]
+    lines = ["# Sweep", "", *task_tables("random seed", rows)]
     errors: dict[str, list[float]] = {}
-    for task, metrics in found:
-        mean = metrics["networks"][task.name]["test_mse"]["mean"]
-        errors.setdefault(task.name, []).append(mean)
-    several = {name: values for name, values in errors.items() if len(values) > 1}
-    means = []
-    for name, values in several.items():
-        numbers = (statistics.mean(values), min(values), max(values))
-        means.append([name, str(len(values)), *(f"{number:.3e}" for number in numbers)])
-    if means:
-        lines += table(["network", "seeds", "mean MSE", "lowest", "highest"], means)
+    for _, name, row in rows:
+        errors.setdefault(name, []).append(row.test_mse.mean)
+    several = [(name, values) for name, values in errors.items() if len(values) > 1]
+    if several:
+        columns = {
+            "network": lambda name, values: name,
+            "seeds": lambda name, values: str(len(values)),
+            "mean MSE": lambda name, values: f"{statistics.mean(values):.3e}",
+            "lowest": lambda name, values: f"{min(values):.3e}",
+            "highest": lambda name, values: f"{max(values):.3e}",
+        }
+        lines += markdown(columns, several)
     path = folder / "sweep.md"
     write_atomic(path, ("\n".join(lines) + "\n").encode())
     return path

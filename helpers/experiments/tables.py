@@ -1,92 +1,160 @@
-"""Networks as tables in Markdown: a section for each thing that is predicted."""
+"""Results as rows, and rows as tables in Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-SECTIONS = {
-    "map": "Color of each pixel",
-    "mean": "Mean chrominance of each image",
-    "rgb": "The ablation study: R, G, B from gray",
-}
-FIGURES = {
-    "map": ["test MSE", "published", "ratio"],
-    "mean": ["test MSE", "published", "ratio"],
-    "rgb": ["MSE", "accuracy", "published", "difference"],
-}
-NUMBERS = {"parameters", "GFLOP", "epochs", "time", "ratio", "difference", "seeds"}
+from helpers.evaluation.evaluate import Evaluation
+from helpers.evaluation.metrics import Estimate
+from helpers.evaluation.task import TASKS
+from helpers.experiments.registry import Published
 
 
-def sections(rows: Iterable[tuple[str, str, dict]], first: str) -> list[str]:
-    """The lines of all sections that have rows.
+@dataclass(frozen=True)
+class Row:
+    """One network or baseline in metrics.json and in the tables.
 
-    rows   (first cell, name of the network, its row as `network_row` makes it)
-    first  the title of the first column
+    task         what it predicts, see `TASKS`
+    test_mse     with its interval; mean_mse: of the mean colors of predicted maps
+    accuracy     report 003's, or None
+    single_pass_mse  without the average over the mirror image, where there is one
+    parameters, gflop, epochs, seconds  0 for a baseline; gflop is that of `predict`
+    passes       forward passes of `predict`: 2 with the mirror image
+    published    the figure to compare with, or None
     """
-    lines, rows = [], list(rows)
-    for task, title in SECTIONS.items():
-        chosen = [cells(*row) for row in rows if row[2]["task"] == task]
+
+    task: str
+    test_mse: Estimate
+    mean_mse: Estimate | None = None
+    accuracy: Estimate | None = None
+    single_pass_mse: Estimate | None = None
+    test_images: int = 0
+    parameters: int = 0
+    gflop: float = 0.0
+    passes: int = 1
+    epochs: int = 0
+    seconds: float = 0.0
+    published: Published | None = None
+
+    @classmethod
+    def of(cls, task: str, evaluation: Evaluation, **fields) -> "Row":
+        """Return the row of a predictor that was evaluated."""
+        return cls(
+            task,
+            evaluation.mse,
+            evaluation.mean_mse,
+            evaluation.accuracy,
+            test_images=len(evaluation.per_image),
+            **fields,
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping) -> "Row":
+        """Return the row that `to_json` wrote."""
+        content = dict(content)
+        for name in ("test_mse", "mean_mse", "accuracy", "single_pass_mse"):
+            content[name] = content[name] and Estimate(**content[name])
+        content["published"] = content["published"] and Published(
+            **content["published"]
+        )
+        return cls(**content)
+
+    def to_json(self) -> dict:
+        """Return the row as plain values."""
+        return asdict(self)
+
+
+Cell = Callable[..., str]  # from a row, or from what belongs to it, to its text
+RIGHT = {"parameters", "GFLOP", "epochs", "time", "ratio", "difference", "seeds"}
+
+
+def markdown(columns: Mapping[str, Cell], items: Iterable[Sequence]) -> list[str]:
+    """Return the lines of a table in Markdown, with an empty line behind it.
+
+    columns  heading of each column, and the function of an item that makes its cell
+    items    the arguments of the functions, one sequence per row; equal rows appear once
+    """
+    marks = ["---:" if name in RIGHT else "---" for name in columns]
+    rows = [[cell(*item) for cell in columns.values()] for item in items]
+    lines = dict.fromkeys(f"| {' | '.join(row)} |" for row in rows)
+    return [f"| {' | '.join(row)} |" for row in (columns, marks)] + [*lines, ""]
+
+
+def task_tables(first: str, rows: Sequence[tuple[str, str, Row]]) -> list[str]:
+    """Return one section per task: heading and table.
+
+    first  heading of the first column
+    rows   (cell of the first column, name of the network, its row)
+    """
+    lines = []
+    for task in TASKS.values():
+        chosen = [row for row in rows if row[2].task == task.name]
+        columns: dict[str, Cell] = {
+            first: lambda first, name, row: first,
+            "network": lambda first, name, row: name,
+            **{
+                heading: lambda first, name, row, cell=cell: cell(row)
+                for heading, cell in (SIZE_COLUMNS | figure_columns(task.name)).items()
+            },
+        }
         if chosen:
-            names = [first, "network", "parameters", "GFLOP", "epochs", "time"]
-            head = [*names, *FIGURES[task]]
-            lines += [f"## {title}", "", *table(head, chosen), ""]
+            lines += [f"## {task.title}", "", *markdown(columns, chosen)]
     return lines
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table in Markdown; equal rows are shown once, numbers to the right."""
-    marks = ["---:" if name in NUMBERS else "---" for name in head]
-    lines = [f"| {' | '.join(row)} |" for row in (head, marks)]
-    return lines + list(dict.fromkeys(f"| {' | '.join(row)} |" for row in rows))
+def figure_columns(task: str) -> dict[str, Cell]:
+    """Return the columns with the figures of a task and the published ones."""
+    if TASKS[task].headline == "accuracy":
+        return {
+            "MSE": lambda row: f"{row.test_mse.mean:.5f}",
+            "accuracy": lambda row: share(row.accuracy),
+            "published": lambda row: _published(row, "accuracy", ".4f"),
+            "difference": _difference,
+        }
+    return {
+        "test MSE": lambda row: estimate(row.test_mse),
+        "single pass": lambda row: estimate(row.single_pass_mse),
+        "published": lambda row: _published(row, "mse", ".3e"),
+        "ratio": ratio,
+    }
 
 
-def cells(first: str, name: str, row: dict) -> list[str]:
-    """A network's cells under the head of its section."""
-    start = [first, name, *size_cells(row)]
-    start += [
-        str(row["epochs"] or ""),
-        duration(row["seconds"]) if row["epochs"] else "",
-    ]
-    published = row["published"]
-    if row["task"] != "rgb":
-        return [*start, estimate(row["test_mse"]), *against(row["test_mse"], published)]
-    figures = [f"{row['test_mse']['mean']:.5f}", share(row["accuracy"])]
-    return [*start, *figures, *accuracy_against(row["accuracy"], published)]
+def estimate(value: Estimate | None) -> str:
+    """Return an MSE with its interval."""
+    if not value:
+        return ""
+    return f"**{value.mean:.3e}** [{value.low:.2e}, {value.high:.2e}]"
 
 
-def size_cells(row: dict) -> list[str]:
-    """Parameters and GFLOP; empty for what is no network."""
-    gflop = row.get("gflop")
-    return [
-        f"{row['parameters']:,}" if row["parameters"] else "",
-        f"{gflop:.3f}" if gflop else "",
-    ]
-
-
-def estimate(mse: dict) -> str:
-    """An MSE with its interval."""
-    return f"**{mse['mean']:.3e}** [{mse['low']:.2e}, {mse['high']:.2e}]"
-
-
-def share(accuracy: dict) -> str:
-    """An accuracy with its interval."""
-    return f"**{accuracy['mean']:.4f}** [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-
-
-def against(mse: dict, published: dict | None) -> list[str]:
-    """The published MSE, and ours as a multiple of it."""
-    if not published:
-        return ["", ""]
-    words = f"{published['mse']:.3e} ({published['network']})"
-    return [words, f"{mse['mean'] / published['mse']:.2f}"]
-
-
-def accuracy_against(accuracy: dict, published: dict | None) -> list[str]:
-    """The published accuracy, and how far ours lies above it."""
-    if not published:
-        return ["", ""]
-    words = f"{published['accuracy']:.4f} ({published['network']})"
-    return [words, f"{accuracy['mean'] - published['accuracy']:+.4f}"]
+def share(value: Estimate) -> str:
+    """Return an accuracy with its interval."""
+    return f"**{value.mean:.4f}** [{value.low:.3f}, {value.high:.3f}]"
 
 
 def duration(seconds: float) -> str:
-    """Seconds, or minutes where they are many."""
+    """Return seconds, or minutes from ten minutes on."""
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def ratio(row: Row) -> str:
+    """Return our MSE as a multiple of the published one."""
+    return f"{row.test_mse.mean / row.published.mse:.2f}" if row.published else ""
+
+
+def _difference(row: Row) -> str:
+    if not row.published:
+        return ""
+    return f"{row.accuracy.mean - row.published.accuracy:+.4f}"
+
+
+def _published(row: Row, figure: str, form: str) -> str:
+    if not row.published:
+        return ""
+    return f"{getattr(row.published, figure):{form}} ({row.published.network})"
+
+
+SIZE_COLUMNS: dict[str, Cell] = {
+    "parameters": lambda row: f"{row.parameters:,}" if row.parameters else "",
+    "GFLOP": lambda row: f"{row.gflop:.3f}" if row.gflop else "",
+    "epochs": lambda row: str(row.epochs or ""),
+    "time": lambda row: duration(row.seconds) if row.epochs else "",
+}

@@ -1,1 +1,22 @@
-"""The training loop, optimizers, checkpoints, and how steps are computed."""
+"""Training: the loop, optimizers, checkpoints, and how steps are computed."""
+
+from helpers.training.checkpoint import remove_checkpoint
+from helpers.training.execution import set_seed
+from helpers.training.loop import fit
+from helpers.training.muon import orthogonal
+from helpers.training.optim import Recipe, has_settled, minibatches
+from helpers.training.tensorboard import TensorBoardLogger
+from helpers.training.weights import find_weights, load_weights
+
+__all__ = [
+    "Recipe",
+    "TensorBoardLogger",
+    "find_weights",
+    "fit",
+    "has_settled",
+    "load_weights",
+    "minibatches",
+    "orthogonal",
+    "remove_checkpoint",
+    "set_seed",
+]

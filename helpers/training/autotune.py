@@ -1,127 +1,109 @@
-"""Which form of computing the steps is the fastest for a network on this machine: measured.
+"""Measure which form of computing the training steps is fastest for a network here.
 
-No form wins everywhere: small networks want one thread and plain planes, large ones
-channels_last and, where the processor has it, bfloat16. So a few steps are timed.
+No form is fastest everywhere: small networks want one thread and planes that are stored one
+after the other, large ones channels_last and, where the processor has it, bfloat16.
 """
 
 import copy
 import os
 import statistics
-import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import torch
 
-from helpers.data.augment import FreshImages, random_aug_params
-from helpers.data.lab import LabImages
+from helpers.data.course import Datasets
 from helpers.files import InputError, free_cores
-from helpers.nets import ChrominanceNet
-from helpers.training.execution import PLAIN, Execution, cpu_has_bf16, doubles
-from helpers.training.loop import Training, train_step
-from helpers.training.optim import Recipe, make_optimizer, minibatches
+from helpers.training.execution import PLAIN, Execution, cpu_has_bf16
+from helpers.training.loop import fit
+from helpers.training.optim import Recipe, minibatches
 
-TRICKS = (
-    *("threads", "channels_last", "bf16", "timed_kernels", "fused", "subpixel"),
-    "compiled",
-)
+OPTIONS = ("threads", "channels_last", "bf16", "timed_kernels", "fused", "compiled")
 REPEATS = 3
-MIN_GAIN = 1.05  # a form that is faster by less is noise
+MIN_GAIN = 1.05  # a form that is faster by less is taken for noise
 WORTH_TUNING = 60.0  # seconds of training below which nothing is measured
 WORTH_COMPILING = {"cpu": 1200.0, "cuda": 60.0}  # seconds; on a CPU it seldom gains
 
 
 def choose_execution(
-    net: ChrominanceNet,
-    train: LabImages | FreshImages,
+    net: torch.nn.Module,
+    train,
     recipe: Recipe,
     *,
     without: Collection[str] = (),
     log: Callable[[str], None] = lambda line: None,
 ) -> Execution:
-    """Measure the forms that may be faster than plain PyTorch and return the fastest.
+    """Measure the forms that may be faster than plain PyTorch; return the fastest.
 
-    `net` is left as it is; `without` names tricks that shall not be used. One trick is
-    tried after the other and kept when its gain over the whole training is larger than
-    5 % and than the seconds of its start. A training of less than a minute stays plain.
-    Raises InputError for an unknown trick.
+    net      is left as it is; train is the set of training images
+    without  options of `Execution` that should not be used
+
+    The options are tried one after the other. An option is kept if it saves more than 5 %
+    and more than the seconds that it needs to start. A training of less than a minute stays
+    plain. Raises InputError for an unknown option.
     """
     for name in without:
-        if name not in TRICKS:
-            raise InputError(f"trick {name!r}: unknown; use one of {', '.join(TRICKS)}")
-    device = next(net.parameters()).device
-    index = minibatches(len(train), recipe.batch_size, seed=0, epoch=1)
-    stepper = _Stepper(net, train.to(device), recipe, index[0])
-    num_steps = recipe.num_epochs * len(index)
-    best, times_plain = PLAIN, 1.0
-    _, seconds = stepper.seconds(PLAIN)
+        if name not in OPTIONS:
+            known = ", ".join(OPTIONS)
+            raise InputError(f"option {name!r}: unknown; use one of {known}")
+    num_steps = recipe.num_epochs * len(
+        minibatches(len(train), recipe.batch_size, 0, 1)
+    )
+    best, speedup = PLAIN, 1.0
+    _, seconds = _seconds_per_step(net, train, recipe, PLAIN)
     if seconds * num_steps < WORTH_TUNING:
         return PLAIN
-    for trick in TRICKS:
-        for form in _forms(trick, best, net, seconds * num_steps):
+    for option in OPTIONS:
+        for form in _forms(option, best, net, seconds * num_steps):
             if any(getattr(form, name) for name in without):
                 continue
             try:
-                start, new = stepper.seconds(form)
-            except RuntimeError as error:  # torch.compile where no compiler is
-                log(f"{form}: not to be had here ({str(error).splitlines()[0]})")
+                start, new = _seconds_per_step(net, train, recipe, form)
+            except RuntimeError as error:  # torch.compile where there is no compiler
+                log(f"{form}: not available here ({str(error).splitlines()[0]})")
                 continue
-            _, seconds = stepper.seconds(best)  # beside it: the machine may be shared
+            # Measure the best form again, next to the new one: the machine may be shared.
+            _, seconds = _seconds_per_step(net, train, recipe, best)
             gain = (seconds - new) * num_steps
             if seconds > MIN_GAIN * new and gain > start:
-                times_plain *= seconds / new
+                speedup *= seconds / new
                 best, seconds = form, new
-    log(f"steps are computed in the form: {best} ({times_plain:.2f} x plain)")
+    log(f"steps are computed in the form: {best} ({speedup:.2f} x plain)")
     return best
 
 
-def _forms(trick: str, best: Execution, net, left: float) -> list[Execution]:
-    """What a trick offers on top of the best form so far; `left` seconds of training."""
+def _forms(option: str, best: Execution, net, remaining: float) -> list[Execution]:
+    """Return what an option offers; `remaining` is in seconds of training."""
     device = next(net.parameters()).device.type
-    if trick == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+    if option == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = {2**n for n in range(free_cores().bit_length())}
-        spared = {free_cores() - 1} - {0}  # a core for what else is busy here
-        others = (powers | spared) - {torch.get_num_threads()}
+        spare = {free_cores() - 1} - {0}  # leaves one core for other programs
+        others = (powers | spare) - {torch.get_num_threads()}
         return [replace(best, threads=n) for n in sorted(others)]
-    if trick == "channels_last":
-        return [replace(best, channels_last=True)]
-    if trick == "bf16" and (device == "cuda" or cpu_has_bf16()):
+    if option == "bf16" and (device == "cuda" or cpu_has_bf16()):
         layouts = {best.channels_last, True}
         return [replace(best, bf16=True, channels_last=last) for last in layouts]
-    if trick == "timed_kernels" and device == "cuda":
-        return [replace(best, timed_kernels=True)]
-    if trick == "fused":
-        return [replace(best, fused=True)]
-    if trick == "subpixel" and any(doubles(module) for module in net.modules()):
-        return [replace(best, subpixel=True)]
-    if trick == "compiled" and left > WORTH_COMPILING[device]:
+    if option == "compiled" and remaining > WORTH_COMPILING[device]:
         mode = "reduce-overhead" if device == "cuda" else "default"
         return [replace(best, compiled=mode)]
+    simple = (
+        "channels_last",
+        "fused",
+        *(["timed_kernels"] if device == "cuda" else []),
+    )
+    if option in simple:
+        return [replace(best, **{option: True})]
     return []
 
 
-class _Stepper:
-    """Times steps of a copy of the network, on one minibatch."""
+def _seconds_per_step(
+    net, train, recipe: Recipe, form: Execution
+) -> tuple[float, float]:
+    """Return the seconds of the first step and the median seconds of the others.
 
-    def __init__(self, net, train, recipe: Recipe, index: torch.Tensor):
-        self.net, self.train, self.recipe, self.index = net, train, recipe, index
-        self.aug_params = random_aug_params(len(train), seed=0, epoch=0)
-        self.device = next(net.parameters()).device
-
-    def seconds(self, execution: Execution) -> tuple[float, float]:
-        """(seconds of the first step, median seconds of the others)."""
-        net = copy.deepcopy(self.net)
-        net.fit_scale(self.train.truth[:50])
-        optimizer, scheduler = make_optimizer(net, self.recipe, 1, execution.fused)
-        training = Training(net.train(), optimizer, scheduler, execution)
-        times = []
-        with execution.active(net):
-            called = execution.compile(net)
-            for _ in range(REPEATS + 1):
-                started = time.perf_counter()
-                minibatch = self.train.minibatch(self.index, self.aug_params)
-                loss, _ = train_step(training, called, minibatch, 1.0)
-                optimizer.step()
-                loss.item()  # wait for the device
-                times.append(time.perf_counter() - started)
-        return times[0], statistics.median(times[1:])
+    Trains a copy of the network with the real loop, on one minibatch per epoch.
+    """
+    one = Datasets(train[: recipe.batch_size])
+    short = replace(recipe, num_epochs=REPEATS + 1, patience=0, delta=0.0)
+    first, *others = fit(copy.deepcopy(net), one, short, execution=form)["seconds"]
+    return first, statistics.median(others)

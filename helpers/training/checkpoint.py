@@ -1,142 +1,101 @@
-"""Files that hold weights: atomic, verified, and never executed.
+"""Checkpoints: a training in progress as a file, from which it continues exactly.
 
-*Weights* (.safetensors) are a finished network: tensors, the network's name and options,
-and a SHA-256 over the tensors. A *checkpoint* (.pt) is training in progress; the one
-before it is kept, and taken when the newer one is damaged.
+A checkpoint holds what `TrainingState.state_dict` returns, and the identity of the
+training. The file is written atomically and verified when it is read; the checkpoint
+before it is kept, and used if the newer one is damaged. Nothing in it is ever executed.
 """
 
 import io
-import json
 import os
+import time
 import warnings
 from pathlib import Path
+from signal import Signals
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from helpers import nets
-from helpers.files import PROJECT, InputError, sha256, write_atomic
+from helpers.files import InputError, sha256, write_atomic
+from helpers.training import distributed
+from helpers.training.execution import Execution
+from helpers.training.signals import StopSignals
+from helpers.training.state import TrainingState
 
-WEIGHTS = PROJECT / "weights"  # the trained networks that come with the course
-KINDS = {"colorizer": "map", "regressor": "mean"}  # what a network predicts
-MAGIC = b"deepcolor checkpoint 1\n"
+MAGIC = b"deepcolor checkpoint "
+VERSION = b"2"
+SAVE_EVERY = 60.0  # seconds between two checkpoints within an epoch
 
 
-def save_weights(
-    path: Path,
-    net: torch.nn.Module,
-    network: str,
-    options: dict,
-    half: bool = False,
-) -> None:
-    """Write a network; `load_weights` rebuilds it as nets.build(network, **options).
+class Checkpointer:
+    """Saves a training when it is due and before it stops; resumes it from the file.
 
-    `half` keeps kernels (all that has more than one dimension) in float16, which halves
-    the file and moves each of their numbers by less than a thousandth of itself.
+    path   the checkpoint file, or None to save nothing
+    stop   the signals that this process has received
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    if half:
-        tensors = {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
-    metadata = {
-        "network": network,
-        "options": json.dumps(options),
-        "sha256": _digest(tensors),
-    }
-    write_atomic(path, save(tensors, metadata))
 
+    def __init__(self, path: Path | None, state: TrainingState, stop: StopSignals):
+        self.path, self.state, self.stop = path, state, stop
+        self.identity = state.identity() if path else {}
+        self.saved_at = time.monotonic()
 
-def find_weights(given: str) -> Path:
-    """Where weights lie: a bare name is one of the course's own, anything else a path.
+    def resume(self) -> Execution:
+        """Load the checkpoint if there is one; return how steps are computed.
 
-    "colorizer" is weights/colorizer.safetensors; "runs/best.safetensors" is that file.
-    Raises InputError, with the names that there are, for a name that is not among them.
-    """
-    path = Path(given)
-    if path.suffix or path.name != given:
-        return path
-    own = WEIGHTS / f"{given}.safetensors"
-    if not own.is_file():
-        names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
-        instead = (
-            f"use {' or '.join(names)}, or give" if names else "train one and give"
-        )
-        raise InputError(
-            f"weights/{own.name}: no such file; {instead} the path of a .safetensors file"
-        )
-    return own
+        Raises InputError if it belongs to other data, another network or recipe.
+        """
+        saved = load_checkpoint(self.path) if self.path else None
+        if saved:
+            _check_same(self.path, saved["identity"], self.identity)
+            self.state.load_state_dict(saved)
+        return self.state.execution
 
+    def should_stop(self) -> bool:
+        """Between two steps: save if it is due; return whether the training should stop.
 
-def load_weights(path: Path) -> tuple[torch.nn.Module, dict]:
-    """Rebuild a saved network: (net in evaluation mode on the CPU, its metadata).
+        Under torchrun all processes stop when one of them was told to.
+        """
+        if not self.state.is_checked:
+            return False
+        due = time.monotonic() - self.saved_at >= SAVE_EVERY
+        signal = self.stop.received or distributed.signal_of_lost_parent()
+        signal, due = distributed.max_of_all(signal, int(due))
+        if signal:
+            self.stop.received = Signals(signal)
+        if signal or due:
+            self.save()
+        return bool(signal)
 
-    Raises InputError when the file is missing, is no weights file (a page of HTML, a Git
-    LFS pointer, a pickle), is cut or changed, or belongs to a network of another shape.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file; train first or check the name")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: not a complete weights file ({error}); copy or train it again"
-        ) from error
-    if "network" not in metadata:
-        raise InputError(
-            f"{path}: weights of another program; use a file of this course"
-        )
-    if metadata.get("sha256") != _digest(tensors):
-        raise InputError(f"{path}: damaged (checksum differs); copy or train it again")
-    try:
-        net = nets.build(metadata["network"], **json.loads(metadata["options"]))
-        net.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: does not fit network {metadata['network']!r} of this version; "
-            "train it again"
-        ) from error
-    return net.eval(), metadata
-
-
-def load_network(path: Path, kind: str) -> torch.nn.Module:
-    """`load_weights` of a network of one kind, "colorizer" or "regressor".
-
-    Raises InputError for another kind, and as `load_weights` does.
-    """
-    net, metadata = load_weights(path)
-    if net.task != KINDS[kind]:
-        raise InputError(f"{path}: holds a {metadata['network']}; give a {kind}")
-    return net
+    def save(self) -> None:
+        """Write the checkpoint where one is wanted; all processes must call this."""
+        if self.path:
+            content = {"identity": self.identity, **self.state.state_dict()}
+            if distributed.rank() == 0:
+                save_checkpoint(self.path, content)
+        self.saved_at = time.monotonic()
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
-    """Write training in progress (tensors and plain values); keep the last one as well."""
+    """Write a training in progress (tensors and plain values); keep the previous file."""
     path = Path(path)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getvalue()
-    if _verified(path):  # a damaged one must not push the good one out
+    if _verified(path):  # a damaged file must not replace the good one before it
         os.replace(path, previous(path))
-    write_atomic(path, MAGIC + sha256(data).encode() + b"\n" + data)
+    write_atomic(path, MAGIC + VERSION + b"\n" + sha256(data).encode() + b"\n" + data)
 
 
 def load_checkpoint(path: Path) -> dict | None:
-    """The newest whole checkpoint, or None when there is none.
+    """Return the newest complete checkpoint, or None if there is none.
 
-    A damaged file is named in a warning and the one before it is taken; raises
-    InputError when both are damaged.
+    A damaged file is named in a warning and the one before it is used. Raises InputError
+    if both are damaged, or if an older version of the course wrote the file.
     """
     path = Path(path)
     damaged = False
     for candidate in filter(Path.exists, (path, previous(path))):
         if data := _verified(candidate):
             if damaged:
-                warnings.warn(
-                    f"{path}: damaged, going on from {candidate}", stacklevel=2
-                )
+                warnings.warn(f"{path}: damaged, using {candidate}", stacklevel=2)
             return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         damaged = True
     if damaged:
@@ -151,24 +110,33 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before this one lies."""
+    """Return the path of the checkpoint before this one."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def _verified(path: Path) -> bytes | None:
-    """What a checkpoint holds behind its checksum, or None when that does not agree."""
+    """Return what a checkpoint holds behind its checksum, or None if they disagree."""
     if not path.exists():
         return None
-    magic, _, rest = path.read_bytes().partition(b"\n")
+    head, _, rest = path.read_bytes().partition(b"\n")
     digest, _, data = rest.partition(b"\n")
-    is_whole = magic + b"\n" == MAGIC and digest == sha256(data).encode()
-    return data if is_whole else None
+    if not head.startswith(MAGIC) or digest != sha256(data).encode():
+        return None
+    if head != MAGIC + VERSION:
+        raise InputError(
+            f"{path}: written by another version of the course; remove it to train from "
+            "the start"
+        )
+    return data
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    parts = []
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()]
-        parts += [tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
-    return sha256(*parts)
+def _check_same(path: Path, saved: dict, asked: dict) -> None:
+    changed = [name for name in asked if saved.get(name) != asked[name]]
+    if changed:
+        name = changed[0]
+        was, now = saved.get(name), asked[name]
+        what = name if len(f"{was}{now}") > 60 else f"{name} was {was} and is now {now}"
+        raise InputError(
+            f"{path}: belongs to another training ({what}); remove it or choose another "
+            "run folder"
+        )

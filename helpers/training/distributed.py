@@ -1,11 +1,12 @@
-"""Several processes that train one network together: torchrun and DistributedDataParallel.
+"""Several processes that train one network: torchrun and DistributedDataParallel.
 
-Each process computes its part of every minibatch. Gradients, BatchNorm's statistics and
-losses are those of the whole minibatch, so the result is that of one process up to
-rounding.
+Each process computes its share of every minibatch; gradients and losses are those of the
+whole minibatch. BatchNorm takes its statistics from the whole minibatch on GPUs
+(SyncBatchNorm), and from each process's share on a CPU, where PyTorch has no such layer.
 """
 
 import os
+import signal
 from datetime import timedelta
 
 import torch
@@ -14,41 +15,51 @@ from torch.nn.parallel import DistributedDataParallel
 
 from helpers.files import InputError
 
-SILENCE = timedelta(seconds=100)  # a process that waits longer for another gives up
+TIMEOUT = timedelta(seconds=100)  # a process that waits longer for another gives up
+PARENT = os.getppid()
 
 
 def join(device: str) -> str:
-    """Meet the other processes, where torchrun started some; returns this one's device."""
+    """Join the other processes if torchrun started some; return this process's device."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
         return device
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    distributed.init_process_group(backend, timeout=SILENCE)
+    distributed.init_process_group(backend, timeout=TIMEOUT)
     return device
 
 
 def leave() -> None:
-    """Part from the other processes, at the end of the work."""
+    """Leave the other processes at the end of the work."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def count() -> int:
-    """The number of processes that train together; 1 without torchrun."""
+    """Return the number of processes that train together; 1 without torchrun."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process; 0 writes the files and speaks."""
+    """Return the number of this process; process 0 writes the files and the log."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def my_share(index: torch.Tensor) -> torch.Tensor:
-    """The images of a minibatch that this process computes; parts differ by one at most.
+def wrap(net: nn.Module) -> nn.Module:
+    """Return `net` as it should be called in training, see the top of this module."""
+    if count() == 1:
+        return net
+    if next(net.parameters()).is_cuda:
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    return DistributedDataParallel(net)
 
-    Raises InputError when there are fewer images than processes.
+
+def my_share(index: torch.Tensor) -> torch.Tensor:
+    """Return the images of a minibatch that this process computes.
+
+    Shares differ by one image at most. Raises InputError for fewer images than processes.
     """
     if len(index) < count():
         raise InputError(
@@ -58,15 +69,20 @@ def my_share(index: torch.Tensor) -> torch.Tensor:
     return index.tensor_split(count())[rank()]
 
 
+def weighted(loss: torch.Tensor, mine: torch.Tensor, index: torch.Tensor):
+    """Weight a loss so that the average over the processes is that of all images."""
+    return loss * (count() * len(mine) / len(index))
+
+
 def sum_of_all(values: torch.Tensor) -> torch.Tensor:
-    """The sum of `values` over all processes, in place; without others, as they are."""
+    """Sum `values` over all processes, in place."""
     if count() > 1:
         distributed.all_reduce(values)
     return values
 
 
-def largest(*numbers: int) -> list[int]:
-    """For each number the largest that any process has."""
+def max_of_all(*numbers: int) -> list[int]:
+    """Return, for each number, the largest that any process has."""
     if count() == 1:
         return list(numbers)
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
@@ -76,7 +92,7 @@ def largest(*numbers: int) -> list[int]:
 
 
 def gather(values: torch.Tensor) -> torch.Tensor:
-    """Every process's values (N,), one after the other."""
+    """Concatenate the values (N,) of all processes."""
     if count() == 1:
         return values
     parts = [None] * count()
@@ -84,63 +100,13 @@ def gather(values: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def share(net: nn.Module) -> nn.Module:
-    """`net` as it is to be called in training: its gradients are those of all processes.
-
-    BatchNorm layers of `net` become ones that see the whole minibatch. Alone, `net` itself.
-    """
-    if count() == 1:
-        return net
-    if next(net.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    else:
-        for module in net.modules():
-            if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-                module.__class__ = SharedBatchNorm
-    return DistributedDataParallel(net)
+def broadcast_buffers(net: nn.Module) -> None:
+    """Give every process the buffers of the first one: BatchNorm's running averages."""
+    if count() > 1:
+        for buffer in net.buffers():
+            distributed.broadcast(buffer, 0)
 
 
-class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm with the statistics of all processes' parts; torch's own needs a GPU.
-
-    Variances as in torch: biased to normalize, unbiased in the running average. Sums are
-    taken of what is left when the running mean is subtracted, so that squares stay small.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C) or (B, C, H, W) to the same shape."""
-        if not self.training:
-            return super().forward(x)
-        dims = [0, *range(2, x.ndim)]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        shifted = x if self.running_mean is None else x - self.running_mean.view(shape)
-        pixels = x.new_full((x.shape[1],), x.numel() / x.shape[1])
-        sums = [shifted.sum(dim=dims), shifted.square().sum(dim=dims), pixels]
-        total, squares, pixels = _SumOfAll.apply(torch.stack(sums))  # one message
-        mean = total / pixels
-        variance = squares / pixels - mean.square()
-        if self.running_mean is not None:
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean += self.momentum * mean
-                unbiased = variance * (pixels / (pixels - 1))
-                self.running_var.lerp_(unbiased, self.momentum)
-        factor = self.weight * (variance + self.eps).rsqrt()
-        offset = self.bias - mean * factor
-        return shifted * factor.view(shape) + offset.view(shape)
-
-    def _check_input_dim(self, x: torch.Tensor) -> None:
-        if x.ndim < 2:
-            raise ValueError(f"BatchNorm wants (B, C) or (B, C, H, W), got {x.ndim}D")
-
-
-class _SumOfAll(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
-        return sum_of_all(values.clone())
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        return sum_of_all(gradient.clone())
+def signal_of_lost_parent() -> int:
+    """Return SIGTERM if torchrun is gone, which leaves its processes running; else 0."""
+    return signal.SIGTERM if count() > 1 and os.getppid() != PARENT else 0

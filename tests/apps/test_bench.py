@@ -1,7 +1,5 @@
 """The benchmark measures what it says; nothing here looks at seconds."""
 
-import time
-
 import pytest
 import torch
 from click.testing import CliRunner
@@ -21,7 +19,7 @@ SMALL = Variant(
 def quick(monkeypatch):
     """No measuring of forms, and no processes beside this one."""
     chosen = Execution(channels_last=True)
-    monkeypatch.setattr(bench, "_choose", lambda variant: chosen)
+    monkeypatch.setattr(bench, "choose_execution", lambda *_, **__: chosen)
     monkeypatch.setattr(bench, "free_cores", lambda: 1)
 
 
@@ -45,55 +43,54 @@ def test_each_row_changes_one_thing_against_the_last_that_was_kept(quick, name):
 
 
 def test_the_first_row_is_the_loop_of_the_earlier_reports(quick):
-    stepper = bench._Stepper(variants("colorizer")[0])
-    assert isinstance(stepper.data, list)
-    assert stepper.data[0][0].dtype == torch.float32
-    assert any(isinstance(m, torch.nn.MaxPool2d) for m in stepper.net.modules())
-    assert type(stepper.training.optimizer) is torch.optim.SGD
-    assert stepper.variant.batch_size == 100
+    runner = bench._Runner(variants("colorizer")[0])
+    L, ab = next(runner._report_batches())
+    assert L.dtype == ab.dtype == torch.float32 and len(L) == 100
+    assert any(isinstance(m, torch.nn.MaxPool2d) for m in runner.net.modules())
 
 
 @pytest.mark.parametrize("data", ["loader", "fixed", "fresh"])
-@pytest.mark.parametrize("execution", [None, PLAIN, Execution(subpixel=True)], ids=str)
+@pytest.mark.parametrize("execution", [None, PLAIN, Execution(fused=True)], ids=str)
 def test_every_row_really_trains(data, execution):
+    if execution is None and data == "fresh":
+        return  # the reports did not augment on the fly
     variant = Variant("x", "colorizer", SMALL.options, 4, data, execution, size=16)
-    stepper = bench._Stepper(variant)
-    before = [p.clone() for p in stepper.net.parameters()]
-    stepper.run(2)
-    moved = [
-        not torch.equal(b, p)
-        for b, p in zip(before, stepper.net.parameters(), strict=True)
-    ]
-    assert all(moved)
+    runner = bench._Runner(variant)
+    before = [p.clone() for p in runner.net.parameters()]
+    assert runner.seconds(2)[0] > 0
+    parameters = zip(before, runner.net.parameters(), strict=True)
+    assert all(not torch.equal(b, p) for b, p in parameters)
 
 
-def test_a_minibatch_has_the_number_of_images_that_is_counted():
-    for data in ("loader", "fixed", "fresh"):
-        variant = Variant(
-            "x", "colorizer", SMALL.options, 4, data, size=16, num_images=12
-        )
-        batches = bench._Stepper(variant)._minibatches()
-        assert [len(next(batches)) for _ in range(7)] == [4] * 7
+@pytest.mark.parametrize("steps", [1, 3])
+def test_our_loop_is_timed_as_fit_runs_it_and_the_warm_up_is_left_out(
+    steps, monkeypatch
+):
+    def fit(net, data, recipe, execution):
+        assert (len(data.train), recipe.num_epochs) == (4, steps + 1)
+        return {"seconds": [100.0] + [0.5] * steps}
+
+    monkeypatch.setattr(bench, "fit", fit)
+    assert bench._Runner(SMALL).seconds(steps) == [0.5 * steps]
 
 
 def test_rows_are_timed_in_turn_and_compared_within_a_repeat(monkeypatch):
-    order, clock = [], [0.0]
+    order = []
 
     class Fake:
         def __init__(self, variant):
             self.variant = variant
 
-        def run(self, steps):
+        def seconds(self, steps):
             order.append(self.variant.name)
-            slowness = 2.0 if len(order) > 6 else 1.0  # the machine becomes busy
-            clock[0] += slowness * steps * {"a": 0.4, "b": 0.1}[self.variant.name]
+            slowness = 2.0 if len(order) > 4 else 1.0  # the machine becomes busy
+            return [slowness * steps * {"a": 0.4, "b": 0.1}[self.variant.name]]
 
-    monkeypatch.setattr(bench, "_Stepper", Fake)
+    monkeypatch.setattr(bench, "_Runner", Fake)
     monkeypatch.setattr(bench, "_peak_memories", lambda rows: [1, 2])
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     rows = [Variant(n, "colorizer", {}, 8) for n in "ab"]
     first, second = measure(rows, repeats=4, steps=2)
-    assert order == list("ab") * 5  # a warm-up, then four repeats
+    assert order == list("ab") * 4
     assert first["ratio"] == 1.0
     assert second["ratio"] == pytest.approx(4.0)
     assert (first["low"], first["high"]) == pytest.approx((10, 20))

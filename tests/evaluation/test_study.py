@@ -1,5 +1,7 @@
 """The ablation study: its data, its measures, its rule to stop, against hand-made cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,21 +10,26 @@ from torch import nn
 from helpers.data.faces import FaceSet, split_faces
 from helpers.data.images import write_image
 from helpers.data.pairs import (
-    RgbTable,
-    evaluate_study,
-    load_study,
-    save_estimations,
     study_data,
     to_bytes,
-    to_gray,
+    to_gray_rgb,
+    to_signed,
     to_wrapped_bytes,
 )
+from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.metrics import accuracy_12
-from helpers.experiments.earlier import stack_by_numbers
-from helpers.experiments.registry import EXPERIMENTS, get_experiment
+from helpers.evaluation.predict import save_estimations
+from helpers.evaluation.task import TASKS
+from helpers.experiments.registry import (
+    EXPERIMENTS,
+    PROFILES,
+    get_experiment,
+    stack_by_numbers,
+)
 from helpers.files import InputError
-from helpers.nets import FlatUNet, Stack, WeirdNet, count_parameters
-from helpers.nets.report003 import to_signed
+from helpers.nets.base import count_parameters
+from helpers.nets.baselines import RgbTable
+from helpers.nets.report003 import FlatUNet, Stack, WeirdNet
 from helpers.training.loop import fit
 from helpers.training.optim import has_settled
 
@@ -101,13 +108,15 @@ def test_the_lines_differ_from_their_base_in_what_they_say():
         "best": {"maps", "tanh"},
     }.items():
         options = get_experiment(f"report003/{name}").options
-        assert {key for key in base if base[key] != options[key]} == changed
+        keys = base.keys() | options.keys()
+        assert {key for key in keys if base.get(key) != options.get(key)} == changed
 
 
 def test_a_network_by_its_numbers_is_the_same_as_by_its_name():
     numbers = get_experiment("report003/2,5,16,0.07,tanh")
     named = EXPERIMENTS["report003/best"]
-    assert (numbers.options, numbers.recipe) == (named.options, named.recipe)
+    assert numbers.options == named.options
+    assert numbers.recipe(100) == named.recipe(100)
     assert stack_by_numbers("2,5,8,0.07,batchnorm-hidden").options["batchnorm"] == (
         "hidden"
     )
@@ -198,7 +207,7 @@ def data():
 
 def test_gray_and_rgb_of_a_pure_red_picture():
     red_bgr = torch.tensor([0, 0, 255], dtype=torch.uint8).view(1, 3, 1, 1)
-    images = to_gray(red_bgr.expand(1, 3, 4, 4))
+    images = to_gray_rgb(red_bgr.expand(1, 3, 4, 4))
     assert images.rgb[0, :, 0, 0].tolist() == [255, 0, 0]
     assert images.gray[0, 0, 0, 0].item() == 76  # 0.299 of 255
 
@@ -208,12 +217,16 @@ def test_the_folders_train_and_val_are_the_parts(tmp_path):
         for n in range(number):
             picture = np.full((90, 80, 3), 10 * n, np.uint8)
             write_image(tmp_path / part / f"{n}.png", picture)
-    found = load_study(str(tmp_path), seed=3)
+    profile = PROFILES["full"]
+    found = TASKS["rgb"].load(str(tmp_path), "random", 3, profile)
     assert (len(found.train), len(found.validation)) == (12, 5)
     assert found.split.how == "folders train and val"
     assert found.train.gray.shape == (12, 1, 80, 80)
     assert found.faces.groups is None  # folders of that name are no sitters
-    assert len(load_study(str(tmp_path), max_images=7).train) == 7
+    few = TASKS["rgb"].load(
+        str(tmp_path), "random", 3, replace(profile, study_images=7)
+    )
+    assert len(few.train) == 7
 
 
 def test_a_table_learns_the_mean_color_of_each_gray(data):
@@ -231,29 +244,24 @@ def test_a_table_learns_the_mean_color_of_each_gray(data):
 def test_a_table_for_each_cell_knows_the_place(data):
     images = data.train[:1]
     table = RgbTable(images, step=1, cell=1)
-    assert evaluate_study(table, images).accuracy.mean == 1  # it knows it by heart
+    assert evaluate(table, images).accuracy.mean == 1  # it memorizes the image
 
 
 def test_training_keeps_the_epoch_of_the_best_accuracy(data):
     experiment = get_experiment("report003/2,3,4,0.1")
     torch.manual_seed(0)
     net = Stack(**experiment.options)
-    recipe = experiment.recipe.__class__(
-        **{**vars(experiment.recipe), "num_epochs": 6, "delta": 0.0, "patience": 0}
-    )
-    history = fit(net, recipe=recipe, **data.for_fit(experiment))
+    recipe = replace(experiment.recipe(6), delta=0.0, patience=0)
+    history = fit(net, data.for_training(), recipe)
     best = max(history["validation_accuracy"])
-    assert evaluate_study(net, data.validation).accuracy.mean == pytest.approx(best)
+    assert evaluate(net, data.validation).accuracy.mean == pytest.approx(best)
     assert min(history["train_mse"]) < history["train_mse"][0]
 
 
 def test_training_stops_when_the_loss_has_settled(data):
     experiment = get_experiment("report003/2,3,4,0.000001")  # hardly moves
-    history = fit(
-        Stack(**experiment.options),
-        recipe=experiment.recipe,
-        **data.for_fit(experiment),
-    )
+    net = Stack(**experiment.options)
+    history = fit(net, data.for_training(), experiment.recipe(100))
     assert history["epoch"][-1] == 10
 
 

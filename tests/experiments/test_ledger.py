@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.cli import main
-from helpers.experiments.leaderboard import ledger_page, write_ledger
+from helpers.experiments.leaderboard import leaderboard_page, write_leaderboard
 from helpers.experiments.run import train_one
 from helpers.files import InputError, write_json
 
@@ -17,16 +17,21 @@ MACHINE = {
 }  # fmt: skip
 
 
+def estimate(mean):
+    return {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
+
+
 def training(name="report000/sigmoid", split="random", mse=4e-4, epochs=12, **row):
-    mse = {"mean": mse, "low": 0.9 * mse, "high": 1.1 * mse}
+    mse = estimate(mse)
     published = {
         "mse": 4.206e-4,
-        "network": "report 000, 1000 epochs",
+        "network": "report000/sigmoid, 1000 epochs",
         "accuracy": None,
     }
     row = {
-        "task": "map", "test_mse": mse, "accuracy": None, "parameters": 863,
-        "gflop": 0.003, "epochs": epochs, "seconds": 700.0, "published": published, **row,
+        "task": "map", "test_mse": mse, "mean_mse": None, "accuracy": None,
+        "single_pass_mse": None, "test_images": 68, "parameters": 863, "gflop": 0.003,
+        "passes": 1, "epochs": epochs, "seconds": 700.0, "published": published, **row,
     }  # fmt: skip
     asked = {
         "name": name,
@@ -35,7 +40,7 @@ def training(name="report000/sigmoid", split="random", mse=4e-4, epochs=12, **ro
         "seed": 4,
         "epochs": epochs,
     }
-    data = {"source": "faces.zip", "synthetic": False, "split": split}
+    data = {"source": "faces.zip", "hash": "a1", "synthetic": False, "split": split}
     data |= {"training_images": 607, "test_images": 68}
     return {
         "parameters": asked, "data": data, "networks": {name: row},
@@ -48,7 +53,7 @@ def lines_with(page, text):
 
 
 def test_both_splits_and_the_published_figure_stand_in_one_row():
-    page = ledger_page([training(), training(split="groups", mse=5e-4)])
+    page = leaderboard_page([training(), training(split="groups", mse=5e-4)])
     (line,) = lines_with(page, "| report000/sigmoid |")
     assert "| 12 / 1000 |" in line and "| 12 min |" in line
     assert line.index("4.000e-04") < line.index("5.000e-04") < line.index("4.206e-04")
@@ -57,31 +62,47 @@ def test_both_splits_and_the_published_figure_stand_in_one_row():
 
 def test_a_network_without_random_split_has_no_ratio():
     (line,) = lines_with(
-        ledger_page([training(split="groups")]), "| report000/sigmoid |"
+        leaderboard_page([training(split="groups")]), "| report000/sigmoid |"
     )
     assert "|  | **4.000e-04**" in line and line.endswith(
-        "| 4.206e-04 (report 000, 1000 epochs) |  |"
+        "| 4.206e-04 (report000/sigmoid, 1000 epochs) |  |"
     )
 
 
 def test_another_number_of_epochs_is_another_row():
-    page = ledger_page([training(epochs=12), training(epochs=30)])
+    page = leaderboard_page([training(epochs=12), training(epochs=30)])
     assert len(lines_with(page, "| report000/sigmoid |")) == 2
 
 
 def test_another_seed_is_another_row_that_names_it():
     other, another = training(), training()
     other["parameters"]["seed"], another["parameters"]["seed"] = 7, 8
-    page = ledger_page([other, another])
+    page = leaderboard_page([other, another])
     assert len(lines_with(page, "| report000/sigmoid, seed 7 |")) == 1
     assert len(lines_with(page, "| report000/sigmoid, seed 8 |")) == 1
-    assert len(lines_with(ledger_page([other]), "| report000/sigmoid |")) == 1
+    assert len(lines_with(leaderboard_page([other]), "| report000/sigmoid |")) == 1
+
+
+def test_trainings_on_other_photographs_are_kept_apart():
+    other = training(mse=1e-4)
+    other["data"] |= {"hash": "b2", "source": "album.zip"}
+    page = leaderboard_page([training(mse=4e-4), other])
+    lines = lines_with(page, "| report000/sigmoid on ")
+    assert len(lines) == 2
+    assert "4.000e-04" in lines_with(page, "sigmoid on faces.zip")[0]
+    assert "1.000e-04" in lines_with(page, "sigmoid on album.zip")[0]
+
+
+def test_the_figure_of_a_single_pass_stands_beside_that_of_two():
+    page = leaderboard_page([training(single_pass_mse=estimate(4.5e-4), passes=2)])
+    (line,) = lines_with(page, "| report000/sigmoid |")
+    assert line.index("4.000e-04") < line.index("4.500e-04") < line.index("4.206e-04")
 
 
 def test_the_study_shows_its_accuracy_and_the_difference():
     accuracy = {"mean": 0.75, "low": 0.74, "high": 0.76}
     published = {"mse": 0.0105, "network": "report 003, 65 epochs", "accuracy": 0.712}
-    page = ledger_page(
+    page = leaderboard_page(
         [
             training("report003/default", mse=0.01, task="rgb", accuracy=accuracy,
                      published=published)
@@ -93,7 +114,7 @@ def test_the_study_shows_its_accuracy_and_the_difference():
 
 
 def test_every_figure_has_its_command_date_and_machine():
-    page = ledger_page([training(), training(split="groups")])
+    page = leaderboard_page([training(), training(split="groups")])
     commands = lines_with(page, "`deepcolor train report000/sigmoid")
     assert len(commands) == 2
     assert "--split groups --seed 4 --epochs 12` | 2026-01-02 | A |" in commands[1]
@@ -102,7 +123,7 @@ def test_every_figure_has_its_command_date_and_machine():
 
 def test_rows_stand_in_the_order_of_the_experiments():
     names = ["report001/tanh", "maps/3", "report000/relu"]
-    page = ledger_page([training(name) for name in names])
+    page = leaderboard_page([training(name) for name in names])
     found = re.findall(r"^\| ([a-z\d]+/[a-z\d]+) \|", page, re.M)
     assert found == ["maps/3", "report000/relu", "report001/tanh"]
 
@@ -112,7 +133,7 @@ def test_portraits_are_refused(tmp_path):
     wrong["data"]["synthetic"] = True
     write_json(tmp_path / "train/x/metrics.json", wrong)
     with pytest.raises(InputError, match="trained on the synthetic portraits"):
-        write_ledger([tmp_path], tmp_path / "RESULTS.md")
+        write_leaderboard([tmp_path], tmp_path / "RESULTS.md")
     assert not (tmp_path / "RESULTS.md").exists()
 
 
@@ -120,10 +141,10 @@ def test_a_page_of_results_is_renewed_and_another_file_is_not(tmp_path):
     write_json(tmp_path / "train/x/metrics.json", training())
     page, other = tmp_path / "RESULTS.md", tmp_path / "README.md"
     other.write_text("# My work\n")
-    write_ledger([tmp_path], page)
-    write_ledger([tmp_path], page)
-    with pytest.raises(InputError, match="is no page of results"):
-        write_ledger([tmp_path], other)
+    write_leaderboard([tmp_path], page)
+    write_leaderboard([tmp_path], page)
+    with pytest.raises(InputError, match="is not a page of results"):
+        write_leaderboard([tmp_path], other)
     assert other.read_text() == "# My work\n"
 
 
@@ -131,8 +152,8 @@ def test_a_training_of_an_older_version_is_named(tmp_path):
     old = training()
     del old["environment"]
     write_json(tmp_path / "train/x/metrics.json", old)
-    with pytest.raises(InputError, match=r"metrics\.json: of an older version"):
-        write_ledger([tmp_path], tmp_path / "RESULTS.md")
+    with pytest.raises(InputError, match=r"metrics\.json: written by an older version"):
+        write_leaderboard([tmp_path], tmp_path / "RESULTS.md")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -143,7 +164,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["maps/3", "report003/2,3,2,0.07"])
 def test_it_reads_what_a_training_writes(name, faces, tmp_path):
     train_one(name, images=str(faces), epochs=1, run_dir=str(tmp_path))
-    page = write_ledger([tmp_path], tmp_path / "RESULTS.md").read_text()
+    page = write_leaderboard([tmp_path], tmp_path / "RESULTS.md").read_text()
     assert len(lines_with(page, f"| {name} |")) == 1
     table = "table L -> ab" if name == "maps/3" else "table gray -> RGB"
     assert len(lines_with(page, f"| {table} |  |  |  |  | ")) == 1
@@ -162,7 +183,7 @@ def faces(tmp_path_factory):
 def several(name, errors, split="random", **more):
     trainings = []
     for seed, mse in errors.items():
-        one = training(name, split, mse, mean_mse={"mean": mse / 4}, **more)
+        one = training(name, split, mse, mean_mse=estimate(mse / 4), **more)
         one["parameters"]["seed"] = seed
         one["baselines"] = {"gray": {**one["networks"][name], "epochs": 0}}
         trainings.append(one)
@@ -172,7 +193,7 @@ def several(name, errors, split="random", **more):
 def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe():
     plain = several("best/plain", {0: 2e-4, 4: 1e-4, 7: 9e-4})
     ours = several("best/scratch", {0: 1e-4, 4: 0.8e-4})
-    page = ledger_page([*plain, *ours])
+    page = leaderboard_page([*plain, *ours])
     above, below = page.split("## Over several splits")
     assert len(lines_with(above, "| best/scratch")) == 1, (
         "the usual split stands for all"
@@ -183,8 +204,9 @@ def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[2] == "2 + 0"
     assert cells[3] == "**9.00e-05** (8.00e-05 to 1.00e-04)"
-    assert cells[4] == "**2.25e-05** (2.00e-05 to 2.50e-05)"
-    assert cells[5] == "-40% (-50%, -20%)"
+    assert cells[4] == "", "no figure with a single pass"
+    assert cells[5] == "**2.25e-05** (2.00e-05 to 2.50e-05)"
+    assert cells[6] == "-40% (-50%, -20%)"
     (line,) = lines_with(below, "| best/plain |")
     assert "**4.00e-04** (1.00e-04 to 9.00e-04)" in line and "%" not in line
     assert lines_with(below, "| gray |")
@@ -193,7 +215,7 @@ def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe
 def test_a_regressor_is_not_compared_with_the_plain_colorizer():
     plain = several("best/plain", {0: 2e-4, 4: 1e-4})
     ours = several("best/mean", {0: 2e-5, 4: 2e-5}, task="mean")
-    below = ledger_page([*plain, *ours]).split("## Over several splits")[1]
+    below = leaderboard_page([*plain, *ours]).split("## Over several splits")[1]
     (line,) = lines_with(below, "| best/mean |")
     assert "2.00e-05" in line and "%" not in line
 
@@ -202,11 +224,11 @@ def test_splits_are_compared_with_those_of_their_own_kind():
     plain = several("best/plain", {0: 2e-4, 4: 1e-4})
     plain += several("best/plain", {0: 4e-4, 4: 4e-4}, split="groups")
     ours = several("best/muon", {0: 3e-4, 4: 3e-4}, split="groups")
-    below = ledger_page([*plain, *ours]).split("## Over several splits")[1]
+    below = leaderboard_page([*plain, *ours]).split("## Over several splits")[1]
     (line,) = lines_with(below, "| best/muon |")
     assert "-25% (-25%, -25%)" in line and line.count("%") == 3
     assert "| 0 + 2 |" in line
 
 
 def test_one_split_has_no_section_of_means():
-    assert "several splits" not in ledger_page([training()])
+    assert "several splits" not in leaderboard_page([training()])

@@ -3,20 +3,21 @@ import json
 import pytest
 import torch
 
+from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
-from helpers.data.pairs import StudyEvaluation, study_data
-from helpers.evaluation.evaluate import Evaluation
-from helpers.evaluation.metrics import bootstrap
+from helpers.data.pairs import study_data
+from helpers.evaluation.evaluate import Evaluation, evaluate
 from helpers.experiments import run_folder as results
-from helpers.experiments.course import (
-    course_data,
-    evaluate_baselines,
-    network_row,
-    train_experiment,
+from helpers.experiments.registry import (
+    EXPERIMENTS,
+    PROFILES,
+    get_experiment,
+    published,
 )
-from helpers.experiments.registry import EXPERIMENTS, PROFILES, get_experiment
+from helpers.experiments.run import evaluate_baselines, train_experiment
+from helpers.experiments.tables import Row
 from helpers.files import InputError, read_json
-from helpers.training.checkpoint import load_weights
+from helpers.training.weights import load_weights
 
 PARAMETERS = {
     "profile": "quick",
@@ -77,8 +78,9 @@ def test_a_wrong_parameter_is_named_before_any_work(wrong, tmp_path):
 
 
 def test_the_profile_is_read_and_one_number_can_be_overridden(tmp_path):
-    assert start(tmp_path).num_epochs("regressor") == PROFILES["quick"].regressor
-    assert start(tmp_path, num_epochs=7).num_epochs("regressor") == 7
+    assert start(tmp_path).num_epochs("regressor/relu") == 7
+    assert start(tmp_path, profile="full").num_epochs("regressor/relu") == 100
+    assert start(tmp_path, num_epochs=3).num_epochs("regressor/relu") == 3
 
 
 def test_metrics_come_last_and_an_old_one_is_removed_at_the_start(tmp_path, data):
@@ -107,6 +109,13 @@ def test_colorized_pictures_of_folders_do_not_collide(tmp_path):
     assert written == ["a_1.png", "b_1.png"]
 
 
+def test_colorized_pictures_whose_names_collide_are_all_kept(tmp_path):
+    run = start(tmp_path)
+    pictures = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    run.save_colorized("test", ["a/b.png", "a_b.png", "a_b.jpg"], pictures)
+    assert len(list((tmp_path / "colorized/test").iterdir())) == 3
+
+
 def test_the_environment_names_no_person_and_no_path():
     import getpass
     import platform
@@ -120,13 +129,11 @@ def test_the_environment_names_no_person_and_no_path():
 
 
 def test_results_md_shows_each_figure_beside_the_published_one(tmp_path, data):
-    mse = bootstrap([1e-4, 2e-4, 3e-4])
-    evaluation = Evaluation(mse, torch.zeros(3), torch.zeros(3, 2))
-    published = EXPERIMENTS["regressor/relu"].published
-    row = network_row(
-        evaluation, task="mean", parameters=884, epochs=3, published=published
-    )
-    rows = {"regressor": row, "constant": network_row(evaluation)}
+    errors = {"mse": torch.tensor([1e-4, 2e-4, 3e-4])}
+    evaluation = Evaluation(errors, torch.zeros(3, 2))
+    figures = {"parameters": 884, "epochs": 3, "published": published("regressor/relu")}
+    row = Row.of("mean", evaluation, **figures)
+    rows = {"regressor": row, "constant": Row.of("map", evaluation)}
     start(tmp_path).finish(rows, data.faces, data.split)
     page = results.write_results(tmp_path).read_text()
     line = next(x for x in page.splitlines() if "| regressor |" in x)
@@ -143,24 +150,21 @@ def test_results_md_of_an_empty_folder_says_so(tmp_path):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_can_be_built_trained_and_saved(name, tmp_path, data):
-    if get_experiment(name).is_study:
+    if get_experiment(name).task == "rgb":
         data = study_data(data.faces, data.split)
     trained = train_experiment(name, data, PROFILES["quick"], num_epochs=1)
-    predicted = predictions(trained.evaluation)
+    predicted = trained.evaluation.prediction
     assert torch.isfinite(predicted).all()
     trained.save(tmp_path / "w.safetensors")
     net, metadata = load_weights(tmp_path / "w.safetensors")
     assert metadata["network"] == get_experiment(name).network
-    again = predictions(data.evaluate(net))
+    again = evaluate(net, data.test).prediction
     torch.testing.assert_close(again, predicted, atol=1e-3, rtol=0)
     row = trained.row()
-    assert row["task"] == net.task and row["gflop"] > 0
-    assert (row["accuracy"] is not None) == get_experiment(name).is_study
-
-
-def predictions(evaluation):
-    kind = "rgb_hat" if isinstance(evaluation, StudyEvaluation) else "ab_hat"
-    return getattr(evaluation, kind)
+    assert row.task == net.task and row.gflop > 0
+    assert (row.accuracy is not None) == (net.task == "rgb")
+    assert (row.single_pass_mse is not None) == net.flip_tta == (row.passes == 2)
+    assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
 def test_an_unknown_experiment_gets_a_hint():

@@ -36,9 +36,10 @@ epochs = int(options["--epochs"])
 parameters = {"name": name, "profile": options["--profile"], "epochs": epochs,
               "split": options["--split"], "seed": int(options["--seed"])}
 mse = {"mean": 1e-4 * int(options["--seed"]), "low": 0.0, "high": 1.0}
-row = {"task": "map", "test_mse": mse, "parameters": 7, "epochs": epochs,
-       "seconds": 3.0, "published": None}
-out = folder / "train" / name.replace("/", "_")
+row = {"task": "map", "test_mse": mse, "mean_mse": None, "accuracy": None,
+       "single_pass_mse": None, "parameters": 7, "epochs": epochs, "seconds": 3.0,
+       "published": None}
+out = folder / "train" / (name.replace("/", "_") + "_seed" + options["--seed"])
 out.mkdir(parents=True, exist_ok=True)
 content = {"parameters": parameters, "data": {"hash": os.environ["HASH"]},
            "networks": {name: row}}
@@ -84,7 +85,7 @@ def test_every_network_is_trained_with_every_seed_and_stands_in_the_table(run):
     assert [call.rsplit(" ", 1)[0] for call in run.calls()] == [
         "maps/3 1", "maps/3 2", "maps/8 1", "maps/8 2",
     ]  # fmt: skip
-    assert lines[0] == "4 trainings, 0 of them done already"
+    assert lines[0] == "4 trainings, 0 of them already finished"
     assert "maps/8, seed 2: 2.000e-04 after 3 s" in lines
     assert (
         len(re.findall(r"^\| [12] \| maps/[38] \| 7 \|  \| 2 \| 3 s", page, re.M)) == 4
@@ -95,7 +96,7 @@ def test_every_network_is_trained_with_every_seed_and_stands_in_the_table(run):
 def test_what_is_done_is_skipped_and_a_change_trains_again(run):
     run(["maps/3"], (1, 2))
     lines, page = run(["maps/3"], (1, 2, 3))
-    assert lines[0] == "3 trainings, 2 of them done already"
+    assert lines[0] == "3 trainings, 2 of them already finished"
     assert len(run.calls()) == 3
     assert "| 1 | maps/3 |" in page and "| 3 | maps/3 |" in page
     run(["maps/3"], (1,), epochs=5)
@@ -127,7 +128,7 @@ def test_one_that_fails_is_named_and_stops_no_other(run, monkeypatch, tmp_path):
     assert len(read_json(tmp_path / "sweep/sweep.json")["runs"]) == 2
     monkeypatch.setenv("FAILS", "")
     lines, _ = run(["maps/3", "maps/8", "maps/32"])
-    assert lines[0] == "3 trainings, 2 of them done already"
+    assert lines[0] == "3 trainings, 2 of them already finished"
 
 
 @pytest.mark.parametrize(
@@ -235,14 +236,14 @@ def test_the_command_trains_for_real(faces, tmp_path):
     assert result.exit_code == 0, result.output
     rows = r"^\| [12] \| maps/3 \| 842 \| 0.002 \| 1 \|"
     assert len(re.findall(rows, result.output, re.M)) == 2
-    weights = "sweep/maps_3-seed2-*/train/maps_3/weights.safetensors"
+    weights = "sweep/maps_3-seed2-*/train/maps_3_seed2/weights.safetensors"
     assert len(list(tmp_path.glob(weights))) == 1
     again = CliRunner().invoke(main, command)
-    assert "2 trainings, 2 of them done already" in again.output
+    assert "2 trainings, 2 of them already finished" in again.output
     longer = [*command[:-4], "--epochs", "2", *command[-2:]]
     more = CliRunner().invoke(main, longer)
     assert more.exit_code == 0, more.output
-    assert "2 trainings, 0 of them done already" in more.output
+    assert "2 trainings, 0 of them already finished" in more.output
 
 
 def test_seeds_that_are_no_numbers_are_refused():

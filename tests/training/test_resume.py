@@ -11,6 +11,7 @@ import torch
 from engine import (
     assert_same_weights,
     differ,
+    fit,
     fresh_photographs,
     photographs,
     recipe,
@@ -21,15 +22,16 @@ from engine import (
 
 from helpers.data.lab import LabImages
 from helpers.files import WorkFailed
-from helpers.training import loop as training
+from helpers.training import loop
+from helpers.training import state as state_module
 from helpers.training.checkpoint import load_checkpoint
 from helpers.training.execution import PLAIN, Execution
-from helpers.training.loop import TrainingDiverged, fit
 from helpers.training.signals import StopSignals
+from helpers.training.state import TrainingDiverged
 
 FORMS = {
     "plain": PLAIN,
-    "fast": Execution(1, channels_last=True, bf16=True, fused=True, subpixel=True),
+    "fast": Execution(1, channels_last=True, bf16=True, fused=True),
 }
 STEPS = 5 * 3  # five epochs of three minibatches
 
@@ -54,21 +56,23 @@ def train(form, path=None, data=fresh_photographs, seed=0, **options):
 
 
 def at_step(number, act):
-    """A train_step that calls `act` instead of taking the step of this number."""
-    taken, really_step = [], training.train_step
+    """A `my_share`, called first in each step, that calls `act` in step `number`."""
+    taken, really_share = [], loop.distributed.my_share
 
-    def step(*arguments):
+    def share(index):
         taken.append(None)
         if len(taken) == number:
             act()
-        return really_step(*arguments)
+        return really_share(index)
 
-    return step
+    return share
 
 
 def train_until_killed(form, path, number):
     torch.set_num_threads(1)
-    training.train_step = at_step(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    loop.distributed.my_share = at_step(
+        number, lambda: os.kill(os.getpid(), signal.SIGKILL)
+    )
     train(form, path)
 
 
@@ -109,7 +113,7 @@ def test_stopped_after_any_step_it_ends_in_equal_bits(
         path = tmp_path / f"{number}.pt"
         with monkeypatch.context() as patch:
             stop = at_step(number, lambda: signal.raise_signal(signal.SIGINT))
-            patch.setattr(training, "train_step", stop)
+            patch.setattr(loop.distributed, "my_share", stop)
             train(form, path, data)
         saved = load_checkpoint(path)
         assert (saved["epoch"] - 1) * 3 + saved["step"] == number
@@ -127,7 +131,7 @@ def test_a_checkpoint_goes_on_in_the_form_it_was_started_in(tmp_path, monkeypatc
     unbroken, expected = train("fast")
     stop = at_step(7, lambda: signal.raise_signal(signal.SIGINT))
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", stop)
+        patch.setattr(loop.distributed, "my_share", stop)
         train("fast", path)
     resumed, history = train("plain", path)
     assert history == expected
@@ -139,7 +143,7 @@ def test_a_checkpoint_goes_on_in_the_form_it_was_started_in(tmp_path, monkeypatc
 
 def interrupted(monkeypatch, number, act, path=None, **options):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", at_step(number, act))
+        patch.setattr(loop.distributed, "my_share", at_step(number, act))
         return train("plain", path, **options)
 
 
@@ -186,7 +190,7 @@ def test_term_and_usr1_save_and_then_act(first, name, monkeypatch, tmp_path):
         signal.signal(number, before)
     (saved,) = seen  # the signal came through once, after the checkpoint was written
     assert (saved["epoch"], saved["step"]) == (2, 2)
-    assert f"stopped by {name} at epoch 2, step 2; the same command" in lines[-1]
+    assert f"stopped by {name} at epoch 2, step 2; run the same command" in lines[-1]
 
 
 def test_the_handlers_are_put_back(monkeypatch):
@@ -211,14 +215,18 @@ def test_training_in_another_thread_leaves_signals_alone():
 def diverging(step: int, monkeypatch, **options):
     """A training whose loss is NaN at a step; returns (error, weights then and before)."""
     net, seen = small_net(head="linear"), []
-    really_step = training.train_step
+    really_loss, really_inputs = net.loss, net.inputs
 
-    def note(*arguments):
+    def inputs(minibatch):
         seen.append(weights(net))
-        loss, norm = really_step(*arguments)
-        return (loss * float("nan"), norm) if len(seen) == step else (loss, norm)
+        return really_inputs(minibatch)
 
-    monkeypatch.setattr(training, "train_step", note)
+    def loss(y, minibatch):
+        value = really_loss(y, minibatch)
+        return value * float("nan") if len(seen) == step else value
+
+    monkeypatch.setattr(net, "inputs", inputs)
+    monkeypatch.setattr(net, "loss", loss)
     names = [f"face {i}.jpg" for i in range(11)]
     with pytest.raises(TrainingDiverged) as caught:
         fit(net, photographs(), recipe=recipe(), seed=3, names=names, **options)
@@ -243,14 +251,14 @@ def test_the_files_of_the_minibatch_are_named(monkeypatch):
 
 
 def test_looking_seldom_goes_back_to_the_last_look(monkeypatch):
-    monkeypatch.setattr(training, "CHECK_EVERY", {"cpu": 50})
+    monkeypatch.setattr(state_module, "CHECK_EVERY", {"cpu": 50})
     _, after, before = diverging(5, monkeypatch)  # looks at the end of each epoch
     assert differ(after, before)
     monkeypatch.undo()
     net = small_net(head="linear")
     fit_one = recipe(num_epochs=4)
     stop = at_step(3, lambda: signal.raise_signal(signal.SIGINT))
-    monkeypatch.setattr(training, "train_step", stop)
+    monkeypatch.setattr(loop.distributed, "my_share", stop)
     fit(net, photographs(), recipe=fit_one, seed=3)
     assert_same_weights(after, weights(net))
 

@@ -8,6 +8,7 @@ import torch
 from engine import (
     assert_same_weights,
     differ,
+    fit,
     fresh_photographs,
     photographs,
     recipe,
@@ -24,11 +25,12 @@ from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.metrics import bootstrap, chrominance_mse
 from helpers.files import InputError, WorkFailed
 from helpers.nets.baselines import MeanColor
-from helpers.training import loop as training
+from helpers.training import state as training
 from helpers.training.checkpoint import load_checkpoint, previous
 from helpers.training.execution import choose_device, set_seed
-from helpers.training.loop import TrainingDiverged, epoch_line, fit
+from helpers.training.loop import epoch_line
 from helpers.training.optim import make_optimizer, minibatches
+from helpers.training.state import TrainingDiverged
 
 FEW = settings(max_examples=100, deadline=None, database=None)
 
@@ -109,7 +111,8 @@ def test_the_history_has_one_number_an_epoch_of_what_was_asked():
     train, test = photographs(8), photographs(4, seed=1)
     net = small_net()
     history = fit(net, train, test, recipe=recipe(), validation=photographs(3, 2))
-    names = "epoch lr train_mse seconds test_mse validation_mse"
+    names = "epoch lr train_mse seconds test_mse test_mean_mse validation_mse "
+    names += "validation_mean_mse"
     assert set(history) == set(names.split())
     assert history["epoch"] == [1, 2, 3, 4]
     assert all(len(values) == 4 for values in history.values())
@@ -260,7 +263,7 @@ def opposite(images: LabImages) -> LabImages:
 
 
 def test_patience_needs_a_validation_part():
-    with pytest.raises(ValueError, match="patience needs a validation part"):
+    with pytest.raises(ValueError, match="patience needs a validation set"):
         fit(small_net(), photographs(), photographs(), recipe=recipe(patience=2))
 
 
@@ -371,7 +374,7 @@ def test_a_stop_in_mid_epoch_goes_on_from_the_last_whole_epoch(tmp_path, monkeyp
     assert_same_weights(resumed, unbroken)
 
 
-@pytest.mark.filterwarnings("ignore:.*going on from")
+@pytest.mark.filterwarnings("ignore:.*damaged, using")
 def test_a_damaged_checkpoint_costs_one_epoch_and_no_bit(tmp_path):
     path = tmp_path / "checkpoint.pt"
     unbroken, expected = train_once()
@@ -435,7 +438,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_the_change_named(
         fit(net, photographs(), recipe=changed, checkpoint=path)
     ((name, value),) = change.items()
     text = str(caught.value)
-    assert text.startswith(f"{path}: another training ({name} was ")
+    assert text.startswith(f"{path}: belongs to another training ({name} was ")
     assert f"is now {value}" in text
     assert "\n" not in text
     assert path.read_bytes() == written
@@ -499,8 +502,8 @@ def test_the_error_is_the_mean_square_on_scale_s():
     assert torch.allclose(result.per_image, expected, rtol=1e-4)
     assert result.mse.mean == pytest.approx(expected.mean().item(), rel=1e-4)
     assert result.mse == bootstrap(result.per_image)
-    assert torch.allclose(result.ab_hat, ab_hat, atol=1e-4)
-    assert not result.ab_hat.requires_grad
+    assert torch.allclose(result.prediction, ab_hat, atol=1e-4)
+    assert not result.prediction.requires_grad
 
 
 def test_a_regressor_is_tested_on_the_mean_chrominance():
@@ -508,8 +511,8 @@ def test_a_regressor_is_tested_on_the_mean_chrominance():
     net = nets.Regressor(head="tanh")
     result = evaluate(net, images)
     truth = images.ab.float().mean(dim=(2, 3))
-    assert result.ab_hat.shape == (4, 2)
-    expected = chrominance_mse(result.ab_hat, truth)
+    assert result.prediction.shape == (4, 2)
+    expected = chrominance_mse(result.prediction, truth)
     assert torch.allclose(result.per_image, expected, rtol=1e-3)
 
 
@@ -519,7 +522,7 @@ def test_the_error_does_not_depend_on_the_batch_size(batch_size):
     fit(net, images, recipe=recipe(num_epochs=1))
     whole = evaluate(net, images, batch_size=7)
     result = evaluate(net, images, batch_size)
-    assert torch.allclose(result.ab_hat, whole.ab_hat, atol=1e-3)
+    assert torch.allclose(result.prediction, whole.prediction, atol=1e-3)
     assert result.mse.mean == pytest.approx(whole.mse.mean, rel=1e-4)
 
 

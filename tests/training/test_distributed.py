@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from helpers.data.portraits import write_portraits
 from helpers.files import InputError
-from helpers.training import distributed as processes
+from helpers.training import distributed
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="gloo and signals of Unix")
 LIMIT = 240  # seconds; a hang is a failure
@@ -45,17 +45,13 @@ def train(number, name, faces, run_dir, *options):
     process = start(number, name, faces, run_dir, *options)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, output
-    folder = run_dir / "train" / name.replace("/", "_")
+    folder = run_dir / "train" / f"{name.replace('/', '_')}_seed4"
     metrics = json.loads((folder / "metrics.json").read_text())
     return load_file(folder / "weights.safetensors"), metrics, output
 
 
-NAMES = [
-    "regressor/batchnorm",
-    "unet/fresh",
-    "report003/batchnorm",
-    "report004/full-classes",
-]
+WITHOUT_BATCHNORM = ["regressor/relu", "report003/default"]
+NAMES = [*WITHOUT_BATCHNORM, "regressor/batchnorm", "unet/fresh", "report003/batchnorm"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,10 +61,14 @@ def test_several_processes_train_the_network_that_one_trains(name, faces, tmp_pa
     alone, expected, _ = train(1, name, faces, tmp_path / "1", *options)
     number = 3 if name == "unet/fresh" else 2
     shared, metrics, output = train(number, name, faces, tmp_path / "2", *options)
+    # On a CPU, BatchNorm takes its statistics from each process's share: errors differ
+    # by up to 10 %; without BatchNorm by rounding.
+    tolerance = 1e-3 if name in WITHOUT_BATCHNORM else 0.1
     for key in {"train_mse", "test_mse"} & set(expected["history"]):
         found, known = metrics["history"][key], expected["history"][key]
-        assert found == pytest.approx(known, rel=0.01)
-    torch.testing.assert_close(shared, alone, rtol=0.02, atol=0.02)
+        assert found == pytest.approx(known, rel=tolerance)
+    if name in WITHOUT_BATCHNORM:
+        torch.testing.assert_close(shared, alone, rtol=1e-3, atol=1e-4)
     assert output.count("epoch    1 of 2") == 1  # the first process alone speaks
     assert "Warning" not in output
 
@@ -130,50 +130,45 @@ def test_term_saves_and_ends_all(told, faces, tmp_path):
         process.kill()
     assert process.returncode != 0
     assert output.count("stopped by SIGTERM at epoch") == 1
-    assert (tmp_path / "train/maps_8/checkpoint.pt").exists()
-    assert not (tmp_path / "train/maps_8/metrics.json").exists()  # it is not finished
+    assert (tmp_path / "train/maps_8_seed4/checkpoint.pt").exists()
+    assert not (
+        tmp_path / "train/maps_8_seed4/metrics.json"
+    ).exists()  # it is not finished
 
 
 def test_alone_nothing_is_shared():
     index = torch.arange(7)
-    assert processes.count() == 1 and processes.rank() == 0
-    assert torch.equal(processes.my_share(index), index)
-    assert torch.equal(processes.gather(index), index)
-    assert processes.largest(15, 0) == [15, 0]
+    assert distributed.count() == 1 and distributed.rank() == 0
+    assert torch.equal(distributed.my_share(index), index)
+    assert torch.equal(distributed.gather(index), index)
+    assert distributed.max_of_all(15, 0) == [15, 0]
     net = torch.nn.BatchNorm2d(3)
-    assert processes.share(net) is net
-    assert processes.join("cpu") == "cpu"
+    assert distributed.wrap(net) is net
+    assert distributed.join("cpu") == "cpu"
 
 
 def test_parts_differ_by_one_image_at_most(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
     parts = []
     for rank in range(3):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        parts.append(processes.my_share(torch.arange(8)))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.my_share(torch.arange(8)))
     assert [len(part) for part in parts] == [3, 3, 2]
     assert torch.equal(torch.cat(parts), torch.arange(8))
     with pytest.raises(InputError, match="2 images for 3 processes; start fewer"):
-        processes.my_share(torch.arange(2))
+        distributed.my_share(torch.arange(2))
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("keeps", [True, False])
-@pytest.mark.parametrize("shape", [(5, 4, 6, 7), (9, 4)])
-def test_the_shared_batchnorm_alone_is_torchs(shape, keeps, training):
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3 + 2
-    kind = torch.nn.BatchNorm2d if len(shape) == 4 else torch.nn.BatchNorm1d
-    theirs = kind(4, track_running_stats=keeps)
-    ours = processes.SharedBatchNorm(4, track_running_stats=keeps)
-    for layer in (theirs, ours):
-        torch.nn.init.constant_(layer.bias, 0.3)
-        layer(x)
-        layer.train(training)
-    inputs = [x.clone().requires_grad_() for _ in range(2)]
-    outputs = [layer(i) for layer, i in zip((theirs, ours), inputs, strict=True)]
-    for output in outputs:
-        output.pow(3).sum().backward()
-    torch.testing.assert_close(outputs[1], outputs[0])
-    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
-    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+def test_when_torchrun_dies_its_processes_save_and_end(faces, tmp_path):
+    process = start(2, "maps/8", faces, tmp_path, "--epochs", "2000")
+    workers = workers_of(process)
+    for line in process.stdout:
+        if line.startswith("epoch    2 "):
+            break
+    process.send_signal(signal.SIGUSR1)  # torchrun alone does not pass it on: it dies
+    process.wait(60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+    assert (tmp_path / "train/maps_8_seed4/checkpoint.pt").exists()

@@ -1,0 +1,128 @@
+"""The commands that read a user's photographs: colorize, chrominance."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from helpers.apps.colorize import colorize_all, grayscale, predict_mean_chrominance
+from helpers.apps.photographs import (
+    check_all_read,
+    comparison,
+    find_photographs,
+    targets,
+)
+from helpers.data.images import decode_image, decode_picture, write_image
+from helpers.experiments.run_folder import default_run_dir
+from helpers.files import InputError, peak_memory
+from helpers.progress import progress
+from helpers.training.weights import find_weights, load_weights
+
+TRAINED = {  # where a run of the notebooks leaves its best networks, the best first
+    "colorizer": (
+        "11_colorize_photos/best.safetensors",
+        "08_extra_credit/best.safetensors",
+        "07_gpu_training/chosen.safetensors",
+    ),
+    "regressor": ("04_regressor/regressor.safetensors",),
+}
+Log = Callable[[str], None]
+
+
+def colorize_files(
+    net,
+    inputs: Sequence[str],
+    folder: Path,
+    *,
+    force: bool = False,
+    strength: float = 1.0,
+    compare: bool = False,
+    boxes: Sequence[tuple[int, int, int, int]] = (),
+    log: Log = print,
+    summarize: Log = print,
+) -> None:
+    """Colorize the photographs that a user names, and write them to a folder as PNG.
+
+    inputs     files, folders, zips or patterns; see `find_photographs`
+    compare    also write gray and colorized side by side, as NAME.compare.png
+    boxes      see `colorize`; only for a single photograph
+    log        called with each file that is written; summarize with one line at the end
+
+    Raises InputError before any work for wrong input, and at the end WorkFailed if some of
+    the photographs cannot be read.
+    """
+    photographs = find_photographs(inputs, decode_picture)
+    if boxes and len(photographs) > 1:
+        raise InputError(
+            f"--box: works on one photograph, not on {len(photographs)}; give only one"
+        )
+    paths = targets(photographs, folder, force, compare)
+    unreadable, start = [], time.perf_counter()
+    with progress(None, "colorizing", total=len(paths)) as bar:
+
+        def write(path: Path, image_bgr, result_bgr):
+            write_image(path, result_bgr)
+            if compare:
+                both = np.hstack([grayscale(image_bgr), result_bgr])
+                write_image(comparison(path), both)
+
+        def report(path: Path, error: InputError | None):
+            bar.update()
+            if error:
+                unreadable.append(str(error))
+            elif bar.disable:
+                log(str(path))
+
+        reads = [photograph.read for photograph in photographs]
+        jobs = zip(paths, reads, strict=True)
+        colorize_all(net, jobs, write, report, strength=strength, boxes=boxes)
+    seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
+    if done:
+        summarize(
+            f"colorized {done} of {len(paths)} photographs in {seconds:.1f} s "
+            f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB"
+        )
+    check_all_read(unreadable, len(paths))
+
+
+def list_chrominance(net, inputs: Sequence[str], log: Log = print) -> None:
+    """Log file, mean a* and mean b* of each photograph, as predicted from its lightness."""
+    photographs, unreadable = find_photographs(inputs, decode_image), []
+    log(f"{'file':<40}{'mean a*':>10}{'mean b*':>10}")
+    for photograph in photographs:
+        try:
+            a, b = predict_mean_chrominance(net, photograph.read())
+        except InputError as error:
+            unreadable.append(str(error))
+        else:
+            log(f"{photograph.name:<40}{a:>10.2f}{b:>10.2f}")
+    check_all_read(unreadable, len(photographs))
+
+
+def load_network(weights: str, profile: str, run_dir: str, kind: str):
+    """Return the network of --weights, of a run that is named, or the course's own.
+
+    kind  "colorizer" or "regressor"
+    Raises InputError if a run is named that holds no such network.
+    """
+    if weights or not (profile or run_dir):
+        return load_weights(find_weights(weights or kind), kind)[0]
+    folder = default_run_dir(profile, run_dir)
+    found = [folder / name for name in TRAINED[kind] if (folder / name).exists()]
+    if not found:
+        raise InputError(
+            f"{folder}: no trained {kind} here; run `deepcolor run` first or give --weights"
+        )
+    return load_weights(found[0], kind)[0]
+
+
+def parse_box(given: str) -> tuple[int, int, int, int]:
+    """Return the numbers of --box X,Y,W,H; raise InputError for anything else."""
+    try:
+        left, top, width, height = map(int, given.split(","))
+    except ValueError:
+        raise InputError(
+            f"--box {given}: write X,Y,W,H, four whole numbers of pixels"
+        ) from None
+    return left, top, width, height

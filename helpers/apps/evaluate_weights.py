@@ -1,0 +1,117 @@
+"""The commands that measure saved networks: evaluate, compare, predict."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers.data.course import sitter_numbers
+from helpers.data.faces import FaceSet, load_faces
+from helpers.evaluation.evaluate import evaluate
+from helpers.evaluation.predict import (
+    predict_images,
+    save_estimations,
+    write_predictions,
+)
+from helpers.evaluation.task import task_of
+from helpers.files import InputError
+from helpers.training.execution import choose_device
+from helpers.training.weights import find_weights, load_weights
+
+Log = Callable[[str], None]
+
+
+def evaluate_weights(
+    weights: str, images: str, split: str, seed: int, device: str, log: Log = print
+) -> None:
+    """Log every figure of a network, on all images or on the test set of a split.
+
+    weights  a name or a file, see `find_weights`; split  "all", "random" or "groups"
+    """
+    net, metadata = load_weights(find_weights(weights))
+    task = task_of(net)
+    faces = load_faces(images, size=net.size)
+    log(faces.describe())
+    index, where = slice(None), ""
+    if split != "all":
+        chosen = task.split(faces, split, seed)
+        index = chosen.test
+        where = f", the test set of split {chosen.how}, seed {seed}"
+    photographs = faces.images[index]
+    log(
+        f"{metadata['network']}: MSE {task.scale} over {len(photographs)} images{where}"
+    )
+    if net.flip_tta:
+        log(
+            "predictions are the average of 2 passes, over the image and its mirror image"
+        )
+    _, figures = predict_images(
+        net.to(choose_device(device)), photographs, _sitters(faces, index)
+    )
+    log_figures(figures, log)
+
+
+def compare_weights(
+    weights: tuple[str, str], images: str, split: str, seed: int, log: Log = print
+) -> None:
+    """Log the errors of two networks on one test set, and their paired difference."""
+    nets = [load_weights(find_weights(given))[0] for given in weights]
+    if len({net.task for net in nets}) > 1 or len({net.size for net in nets}) > 1:
+        raise InputError(
+            f"{' and '.join(weights)}: give two networks that predict the same, for "
+            "example two colorizers or two regressors"
+        )
+    task = task_of(nets[0])
+    faces = load_faces(images, size=nets[0].size)
+    chosen = task.split(faces, split, seed)
+    test = task.encode(faces.images[chosen.test], _sitters(faces, chosen.test))
+    log(f"{faces.describe()}\n{len(test)} test images, split {chosen.how}")
+    results = [evaluate(net, test) for net in nets]
+    for given, net, result in zip(weights, nets, results, strict=True):
+        passes = f" ({net.passes} passes)" if net.passes > 1 else ""
+        figure = result.estimates[task.headline]
+        log(f"{given}: {task.headline} {task.scale} {figure}{passes}")
+    log(f"first minus second: {results[0].minus(results[1])}")
+
+
+def predict_folder(
+    weights: str,
+    images: str,
+    folder: Path,
+    *,
+    estimations: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    log: Log = print,
+) -> None:
+    """Write the predictions of a network, the truth and the gray images to a folder.
+
+    estimations  also write estimations_test.npy and the names of the images
+    force        replace what is already there
+
+    Raises InputError for a network of means, and if the folder holds predictions.
+    """
+    net, _ = load_weights(find_weights(weights))
+    if net.task == "mean":
+        raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
+    if any(folder.glob("prediction")) and not force:
+        raise InputError(f"{folder}: holds predictions; use --force or another folder")
+    faces = load_faces(images, size=net.size)
+    log(faces.describe())
+    predicted, figures = predict_images(
+        net.to(choose_device(device)), faces.images, _sitters(faces, slice(None))
+    )
+    write_predictions(folder, predicted, faces.images, faces.names)
+    if estimations:
+        log(f"wrote {save_estimations(folder, predicted.flip(1), faces.names)}")
+    log_figures(figures, log)
+    log(f"wrote {len(faces)} images to {folder}/prediction, truth, grayscale")
+
+
+def log_figures(figures: dict, log: Log) -> None:
+    """Log one line per figure: its name, mean and interval."""
+    for name, value in figures.items():
+        log(f"{name:<20}{value}")
+
+
+def _sitters(faces: FaceSet, index):
+    numbers = sitter_numbers(faces, range(len(faces)))
+    return None if numbers is None else numbers[index]

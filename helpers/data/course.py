@@ -1,0 +1,109 @@
+"""The course's data: photographs that are split, augmented and converted to Lab."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from helpers.data.augment import FreshImages, augment_copies
+from helpers.data.faces import FaceSet, Split
+from helpers.data.lab import LabImages, to_lab_images
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The sets of images that one training uses.
+
+    train       what the network is trained on: LabImages, FreshImages or GrayRgb
+    test        recorded after each epoch; nothing is chosen by it
+    validation  chooses the epoch whose weights are kept
+    sample      training images that are evaluated in the same way as the test set
+    names       file names of the training images, for messages
+    """
+
+    train: object
+    test: object = None
+    validation: object = None
+    sample: object = None
+    names: Sequence[str] = ()
+
+    def evaluated(self) -> dict:
+        """Return the sets that are evaluated after each epoch, by name."""
+        names = ("test", "validation", "sample")
+        sets = {name: getattr(self, name) for name in names}
+        return {name: images for name, images in sets.items() if images is not None}
+
+
+@dataclass(frozen=True)
+class CourseData:
+    """The photographs of a run: split, augmented and converted.
+
+    train  LabImages of the augmented training set: the images first, then their copies
+    plain  LabImages of the training set without the copies
+    test   LabImages of the test set, never augmented
+    """
+
+    task: ClassVar[str] = "map"
+    faces: FaceSet
+    split: Split
+    train: LabImages
+    test: LabImages
+
+    @property
+    def num_sitters(self) -> int:
+        """The number of people in the photographs; 0 if unknown."""
+        return len(set(self.faces.groups or ()))
+
+    @property
+    def plain(self) -> LabImages:
+        """The training set without its copies."""
+        return self.train[: len(self.split.train)]
+
+    def for_training(
+        self,
+        fresh: bool = False,
+        scale_brightness: bool = True,
+        random_affine: bool = False,
+    ) -> Datasets:
+        """Return what `fit` needs.
+
+        fresh  augment each minibatch on the fly, see `FreshImages` for the other two
+               options; otherwise the fixed set `train` is used
+        """
+        names = [self.faces.names[i] for i in self.split.train]
+        if not fresh:
+            copies = len(self.train) // len(names)
+            return Datasets(self.train, self.test, names=names * copies)
+        images = self.faces.images[self.split.train]
+        train = FreshImages(images, scale_brightness, random_affine)
+        return Datasets(train, self.test, names=names)
+
+
+def course_data(
+    faces: FaceSet, split: Split, copies: int, seed: int, scale_brightness: bool = True
+) -> CourseData:
+    """Augment the training set and convert both sets to Lab.
+
+    copies            size of the augmented set, in copies of the training set
+    scale_brightness  whether B, G and R of the copies are scaled
+    """
+    augmented = augment_copies(
+        faces.images[split.train], copies, seed, scale_brightness
+    )
+    train, test = to_lab_images(augmented), to_lab_images(faces.images[split.test])
+    if faces.groups:
+        train = replace(train, group=sitter_numbers(faces, split.train).repeat(copies))
+        test = replace(test, group=sitter_numbers(faces, split.test))
+    return CourseData(faces, split, train, test)
+
+
+def sitter_numbers(faces: FaceSet, index: torch.Tensor) -> torch.Tensor | None:
+    """Return the number of the sitter of each image at `index`, (n,) int64.
+
+    The numbers count the sorted names of the sitters; None if the sitters are unknown.
+    """
+    if not faces.groups:
+        return None
+    sitters = sorted(set(faces.groups))
+    return torch.tensor([sitters.index(faces.groups[i]) for i in index])

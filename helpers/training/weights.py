@@ -1,0 +1,107 @@
+"""Finished networks as files: tensors, the network's name and options, a checksum.
+
+The format is safetensors: a file is verified when it is loaded, and nothing in it is ever
+executed.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from helpers import nets
+from helpers.evaluation.task import task_of
+from helpers.files import PROJECT, InputError, sha256, write_atomic
+
+WEIGHTS = PROJECT / "weights"  # the trained networks that come with the course
+
+
+def save_weights(
+    path: Path,
+    net: torch.nn.Module,
+    network: str,
+    options: dict,
+    half: bool = False,
+) -> None:
+    """Write a network; `load_weights` rebuilds it as nets.build(network, **options).
+
+    `half` stores kernels (all tensors of more than one dimension) in float16. This halves
+    the file and changes each number by less than a thousandth.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
+    metadata = {
+        "network": network,
+        "options": json.dumps(options),
+        "sha256": _digest(tensors),
+    }
+    write_atomic(path, save(tensors, metadata))
+
+
+def find_weights(given: str) -> Path:
+    """Return the path of weights; a bare name stands for one of the course's networks.
+
+    "colorizer" is weights/colorizer.safetensors; "runs/best.safetensors" is that file.
+    Raises InputError for an unknown bare name; the message lists the known ones.
+    """
+    path = Path(given)
+    if path.suffix or path.name != given:
+        return path
+    own = WEIGHTS / f"{given}.safetensors"
+    if not own.is_file():
+        names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+        choice = f"use {' or '.join(names)}, or give" if names else "train one and give"
+        raise InputError(
+            f"weights/{own.name}: no such file; {choice} the path of a .safetensors file"
+        )
+    return own
+
+
+def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
+    """Rebuild a saved network: (net in evaluation mode on the CPU, its metadata).
+
+    kind  "colorizer" or "regressor" where only this kind of network is accepted
+
+    Raises InputError if the file is missing, is not a weights file (a page of HTML, a Git
+    LFS pointer, a pickle), is cut or changed, or holds a network of another shape or kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file; train first or check the name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: not a complete weights file ({error}); copy or train it again"
+        ) from error
+    if "network" not in metadata:
+        raise InputError(
+            f"{path}: weights of another program; use a file of this course"
+        )
+    if metadata.get("sha256") != _digest(tensors):
+        raise InputError(f"{path}: damaged (checksum differs); copy or train it again")
+    try:
+        net = nets.build(metadata["network"], **json.loads(metadata["options"]))
+        net.load_state_dict(tensors)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: does not fit network {metadata['network']!r} of this version; "
+            "train it again"
+        ) from error
+    if kind and task_of(net).weights != kind:
+        raise InputError(f"{path}: holds a {metadata['network']}; give a {kind}")
+    return net.eval(), metadata
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    parts = []
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()]
+        parts += [tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
+    return sha256(*parts)
