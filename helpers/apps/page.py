@@ -1,7 +1,7 @@
-"""The demo's page, as gradio is told to build and to serve it.
+"""The page of the demo, built and served with gradio.
 
-It is served to this computer alone and asks nothing of any other. Here stands what is on
-the page; what happens to a photograph is not known here.
+It is served to this computer only and sends no request to any other. The colors come from
+a function that is passed in.
 """
 
 import os
@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -17,26 +18,30 @@ from PIL import Image
 from helpers.files import InputError
 
 HOST = "127.0.0.1"
-MAX_MEGABYTES = 100  # of a file that is dropped on the page
+NUM_PORTS = 100  # ports that are tried, from --port on
+MAX_MEGABYTES = 100  # of an uploaded file
 MAX_MEGAPIXELS = 64
-KEPT_SECONDS = 3600  # files of the page are removed when older, all at the end
-NO_NETWORK = {  # read by gradio and by what it brings along
+KEPT_SECONDS = 3600  # older files of the page are deleted; at the end, all of them
+OFFLINE = {  # read by gradio and its dependencies
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
+    # gradio requests its own page once; this request must not go through a proxy
+    "NO_PROXY": f"localhost,{HOST}",
+    "no_proxy": f"localhost,{HOST}",
 }
-INTRO = f"""# Color for an old photograph
+INTRO = f"""# Add color to an old photo
 
-A small network looks at how light and dark a picture is and guesses its colors. It
-learned from small photographs of faces, in the end of 50 people seen from the front, and
-knows no other pictures. Even on a face its colors are guesses: no gray picture tells
-whether a coat was red or green.
+A small neural network estimates the colors of a photo from its light and dark tones. The
+networks of this course were trained on photos of only 50 people, each facing the camera.
+A similar portrait works best; on anything else, expect poor colors. Even on a face the
+colors are a guess: a gray photo does not show whether a coat was red or green.
 
-Files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
-Nothing leaves this computer.
+You can use files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
+Your photos never leave this computer.
 """
-WAITING = "Drop a photograph or choose an example."
+WAITING = "Drop a photo above or choose an example."
 CSS = """
 .gradio-container {max-width: 1080px !important; margin: 0 auto !important}
 #intro h1 {font-weight: 600; letter-spacing: -0.01em}
@@ -48,77 +53,59 @@ CSS = """
 }
 #examples .gallery-item {aspect-ratio: 1}
 """
-# A screen reader says what changes in a region with the role status.
-SPOKEN = """() => {
+# A screen reader reads out changes in a region with the role "status".
+ACCESSIBLE = """() => {
     document.documentElement.lang = "en";
     document.getElementById("status").setAttribute("role", "status");
     document.querySelectorAll("#examples button").forEach(
         (button, i) => button.setAttribute("aria-label", `Example ${i + 1}`)
     );
 }"""
-
-
-# From a photograph's path, a network's name, a strength and a folder to write to: the
-# pictures before and after, and the one to download. Raises InputError.
+# (photo, network's name, strength, output folder) -> (before, after, download)
 Color = Callable[[Path, str, float, Path], tuple[Path, Path, Path]]
 
 
-def import_gradio():
-    """The module gradio, told to ask nothing of the network; raises InputError."""
-    os.environ.update(NO_NETWORK)  # gradio reads them while it is imported
+def import_gradio(port: int):
+    """Import gradio, set to stay offline and to serve on the first free port from `port`.
+
+    Raises InputError if it is not installed.
+    """
+    os.environ |= OFFLINE | {  # read while gradio is imported
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_NUM_PORTS": str(min(NUM_PORTS, 2**16 - port)),
+    }
     try:
         import gradio
     except ImportError as error:
         raise InputError(
-            'gradio is not installed; pip install -e ".[demo]" in the course\'s folder'
+            'gradio is not installed; run pip install -e ".[demo]" in the course\'s folder'
         ) from error
     return gradio
 
 
 def build_page(gradio, names: list[str], examples: list[Path], color: Color):
-    """The page, a gradio.Blocks; whatever is changed on it colors the photograph anew."""
-
-    def answer(path: str | None, name: str, strength: float):
-        """(pictures, status, download) for what the page now holds."""
-        nothing = gradio.DownloadButton(value=None, interactive=False)
-        if path is None:  # a network or a strength was chosen first
-            return None, WAITING, nothing
-        start, path = time.perf_counter(), Path(path)
-        folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
-        try:
-            before, after, download = color(path, name, strength, folder)
-        except InputError as error:
-            return None, _text(str(error)), nothing
-        seconds = time.perf_counter() - start
-        return (
-            (str(before), str(after)),
-            _text(f"{path.name}: colored by {name} in {seconds:.1f} s."),
-            gradio.DownloadButton(value=str(download), interactive=True),
-        )
-
+    """Build the page, a gradio.Blocks; every change on it colors the photo again."""
     with gradio.Blocks(
         title="Deep colorization",
         analytics_enabled=False,
         delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS),
     ) as page:
-        chosen = gradio.State(None)  # the path of the photograph
+        chosen = gradio.State(None)  # the path of the photo
         gradio.Markdown(INTRO, elem_id="intro")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=280):
-                photograph = gradio.File(label="Photograph", height=150)
+                photo = gradio.File(label="Photo", height=150)
                 gallery = gradio.Dataset(
                     components=["image"],
                     samples=[[str(path)] for path in examples],
-                    label="Examples, drawn for this page",
+                    label="Examples (computer-drawn)",
                     type="index",
                     elem_id="examples",
                 )
                 network = gradio.Radio(
                     names, value=names[0], label="Network", visible=len(names) > 1
                 )
-                strength = gradio.Slider(
-                    0, 2, 1, step=0.05, label="Strength of the colors"
-                )
+                strength = gradio.Slider(0, 2, 1, step=0.05, label="Color strength")
             with gradio.Column(scale=3, min_width=280):
                 pictures = gradio.ImageSlider(
                     label="Before and after",
@@ -133,51 +120,79 @@ def build_page(gradio, names: list[str], examples: list[Path], color: Color):
                 )
         shared = {"api_visibility": "private", "show_progress_on": pictures}
         work = {
-            "fn": answer,
+            "fn": partial(_update, gradio, color),
             "inputs": [chosen, network, strength],
             "outputs": [pictures, status, download],
-            "concurrency_id": "color",  # one photograph in memory
+            "concurrency_id": "color",  # only one photo is in memory
             "concurrency_limit": 1,
             **shared,
         }
-        # The field is emptied at once, so that the next photograph can be dropped there.
-        photograph.upload(
-            lambda path: (path, None), photograph, [chosen, photograph], **shared
-        ).then(**work)
-        gallery.click(
+        # The field is cleared at once, so that the next photo can be dropped on it.
+        uploaded = photo.upload(
+            lambda path: (path, None), photo, [chosen, photo], **shared
+        )
+        clicked = gallery.click(
             lambda index: str(examples[index]), gallery, chosen, **shared
-        ).then(**work)
+        )
+        uploaded.then(**work)
+        clicked.then(**work)
         gradio.on([network.change, strength.change], trigger_mode="always_last", **work)
     return page
 
 
-def launch(gradio, page, port: int) -> None:
-    """Let threads of this process serve a page to this computer alone."""
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the page says it
-    here = "localhost," + HOST  # gradio asks itself whether it is up; not by a proxy
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = here
-    page.launch(
-        server_name=HOST,
-        server_port=port,
-        root_path="",
-        share=False,
-        ssr_mode=False,
-        mcp_server=False,
-        pwa=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=[],
-        quiet=True,
-        prevent_thread_lock=True,
-        max_file_size=MAX_MEGABYTES * 2**20,
-        theme=_theme(gradio),
-        css=CSS,
-        js=SPOKEN,
+def _update(gradio, color: Color, path: str | None, name: str, strength: float):
+    """Color the chosen photo; returns (pictures, status, download) for the page."""
+    disabled = gradio.DownloadButton(value=None, interactive=False)
+    if path is None:  # a network or a strength was chosen before a photo
+        return None, WAITING, disabled
+    start, path = time.perf_counter(), Path(path)
+    folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
+    try:
+        before, after, download = color(path, name, strength, folder)
+    except InputError as error:
+        return None, _plain_text(str(error)), disabled
+    seconds = time.perf_counter() - start
+    return (
+        (str(before), str(after)),
+        _plain_text(f"{path.name}: colored by {name} in {seconds:.1f} s."),
+        gradio.DownloadButton(value=str(download), interactive=True),
     )
 
 
+def launch(gradio, page, port: int) -> str:
+    """Serve the page to this computer only, in other threads; returns its address.
+
+    Raises InputError if neither `port` (see `import_gradio`) nor a later port is free.
+    """
+    # read_photograph refuses pictures that are too large
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    try:
+        page.launch(
+            server_name=HOST,
+            root_path="",
+            share=False,
+            ssr_mode=False,
+            mcp_server=False,
+            pwa=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=MAX_MEGABYTES * 2**20,
+            theme=_theme(gradio),
+            css=CSS,
+            js=ACCESSIBLE,
+        )
+    except OSError as error:
+        raise InputError(
+            f"--port {port}: in use, and so are the next ones; give another port"
+        ) from error
+    return f"http://{HOST}:{page.server_port}"
+
+
 def _theme(gradio):
-    """Calm colors and the fonts of the system, for none is at hand without a network."""
+    """Use calm colors and the system's fonts; web fonts would need the network."""
     return gradio.themes.Default(
         primary_hue="teal",
         secondary_hue="teal",
@@ -195,6 +210,6 @@ def _theme(gradio):
     )
 
 
-def _text(line: str) -> str:
-    """Plain text as Markdown that shows it as it is."""
+def _plain_text(line: str) -> str:
+    """Escape plain text, so that Markdown shows it unchanged."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-!|~$^" else escape(c) for c in line)

@@ -1,4 +1,4 @@
-"""The photographs that a user names: where they lie, how one is read, where it goes."""
+"""Find the photographs that a user names, read them, and choose the output files."""
 
 import glob
 import os
@@ -18,10 +18,10 @@ IGNORES_CASE = sys.platform in ("darwin", "win32")  # A.png and a.png are one fi
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph that is not read yet.
+    """A photograph that has not been read yet.
 
-    name   of its picture in the output, with the folders below the one that was named
-    place  the file, or the archive and the member in it, for messages
+    name   its path below the input folder, archive or pattern; a single file's own name
+    place  the file, or the archive and its member, for messages
     read   read() returns its image_bgr, or raises InputError that names the place
     """
 
@@ -33,9 +33,10 @@ class Photograph:
 def find_photographs(
     inputs: Sequence[str], decode: Callable[[bytes], np.ndarray]
 ) -> list[Photograph]:
-    """The photographs that files, folders, zips and patterns such as a/*.jpg stand for.
+    """Find the photographs in files, folders, zips and patterns such as scans/*.jpg.
 
-    `decode` makes an image of a file's bytes. Raises InputError for what is not there.
+    `decode` converts the bytes of a file to an image. Raises InputError for an input that
+    does not exist or holds no image.
     """
     found = []
     for given in inputs:
@@ -49,7 +50,7 @@ def find_photographs(
         elif glob.has_magic(given):
             source = PatternSource(given)
         else:
-            raise InputError(f"{given}: no such file, folder or zip; check the name")
+            raise InputError(f"{given}: no such file, folder or zip; check the path")
         for name in source.names:
             place = source.path / name
             read = partial(_read, place, partial(source.read, name), decode)
@@ -60,39 +61,39 @@ def find_photographs(
 def targets(
     photographs: Sequence[Photograph], folder: Path, force: bool, compare: bool
 ) -> list[Path]:
-    """The PNG in `folder` that each photograph becomes; nothing is written yet.
+    """Return the PNG path in `folder` for each photograph; nothing is written.
 
-    Raises InputError where two would become one file, and, without `force`, where a file
-    is in the way; with `compare` the one beside it (`comparison`) counts too.
+    With `compare` the paths of `comparison` are checked as well. Raises InputError if two
+    photographs have the same path, or, without `force`, if a file already exists.
     """
     taken, paths = {}, []
     for photograph in photographs:
-        stem = Path(photograph.name).with_suffix("").as_posix()
-        paths.append(folder / f"{stem}.png")
-        for path in (paths[-1], comparison(paths[-1]))[: 2 if compare else 1]:
-            key = str(path).casefold() if IGNORES_CASE else str(path)
+        path = folder / Path(photograph.name).with_suffix(".png")
+        paths.append(path)
+        for file in (path, comparison(path)) if compare else (path,):
+            key = str(file).casefold() if IGNORES_CASE else str(file)
             if key in taken:
                 raise InputError(
-                    f"{taken[key]} and {photograph.place}: both would become {path}; "
+                    f"{taken[key]} and {photograph.place}: both would become {file}; "
                     "rename one or color it into another folder"
                 )
-            if os.path.lexists(path) and not force:
+            if os.path.lexists(file) and not force:
                 raise InputError(
-                    f"{path}: already there; use --force or another folder"
+                    f"{file}: already there; use --force or another folder"
                 )
             taken[key] = photograph.place
     return paths
 
 
 def comparison(path: Path) -> Path:
-    """Where grayscale and colored go side by side: beside the colored photograph."""
+    """Return the path of the side-by-side picture for a colored photograph's path."""
     return path.with_suffix(".compare.png")
 
 
 def check_all_read(errors: Sequence[str], total: int) -> None:
-    """Raise WorkFailed that names the photographs which could not be read, if any.
+    """Raise an error that lists the photographs that could not be read, if any.
 
-    Raises InputError where that is all of them: then nothing was done.
+    Raises InputError if no photograph could be read, otherwise WorkFailed.
     """
     if not errors:
         return

@@ -1,41 +1,39 @@
-"""A network's small map of chrominance at a photograph's size, edges taken from L*."""
+"""Edge-aware upsampling of a small chrominance map to the size of a photograph."""
 
 import cv2
 import numpy as np
 
-NOISE = 30.0  # variance of L*, squared units, below which it tells nothing about ab
+NOISE = 30.0  # variance of L*, squared units, below which the local line is ignored
 
 
 class DetailedMap:
-    """A small map of ab as it is on a large photograph, a few rows at a time.
+    """A small chrominance map upsampled along the edges of L*, a few rows at a time.
 
-    ab  (h, w, 2) float32, natural units
+    ab  (h, w, 2) float32, natural units: the network's own small map
     L   (H, W) float32, the photograph's L* in 0..100
 
-    The map is enlarged by cubic interpolation. To that comes the detail that the map is too
-    small for: what L* has beyond its own copy at h x w, times the slope of ab against
-    L* among the 3 x 3 nearest pixels of the map. So colors end where the luminance
-    has its edge. With H x W equal to h x w it is the map itself.
-    Source: the local lines are those of He, Sun and Tang, Guided Image Filtering, TPAMI
-    2013, equations 5 and 6. Unlike there the map itself is not smoothed.
+    The map is upsampled by cubic interpolation, and the missing detail is added: L* minus
+    its own h x w copy, upsampled in the same way, times the local slope of ab against L*
+    in 3 x 3 pixels of the map. Colors therefore end at the edges of L*.
+    If H x W equals h x w, the result is the map itself.
+    Source: the local lines of He, Sun and Tang, Guided Image Filtering, TPAMI 2013,
+    equations 5 and 6. Unlike there, the map itself is not smoothed.
     """
 
     def __init__(self, ab: np.ndarray, L: np.ndarray):
         self.L = L
-        size = [
-            min(large, small) for large, small in zip(L.shape, ab.shape, strict=False)
-        ]
+        height, width = np.minimum(L.shape, ab.shape[:2]).tolist()
         ab, small_L = (
-            cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in (ab, L)
+            cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA)
+            for x in (ab, L)
         )
-        tall = (small_L.shape[1], len(L))  # the rows first, the columns when asked for
-        self.planes = [  # (H, w) of a*, b*, their slopes, and the map's copy of L*
-            cv2.resize(plane, tall, interpolation=cv2.INTER_CUBIC)
+        self.planes = [  # (H, w): a*, b*, their slopes, smooth L*; `rows` widens them
+            cv2.resize(plane, (width, len(L)), interpolation=cv2.INTER_CUBIC)
             for plane in (*cv2.split(ab), *cv2.split(_slope(ab, small_L)), small_L)
         ]
 
     def rows(self, rows: slice) -> np.ndarray:
-        """The chrominance of these rows of the photograph, (rows, W, 2) float32."""
+        """Return ab of these rows of the photograph, (rows, W, 2) float32."""
         L = self.L[rows]
         a, b, slope_a, slope_b, smooth_L = (
             cv2.resize(plane[rows], L.shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -46,7 +44,7 @@ class DetailedMap:
 
 
 def _slope(ab: np.ndarray, L: np.ndarray) -> np.ndarray:
-    """How ab (h, w, 2) changes with L* (h, w) around each pixel, (h, w, 2)."""
+    """Return the slope of ab (h, w, 2) against L* (h, w) around each pixel, (h, w, 2)."""
     L = L[..., None]
     mean_L, mean_ab = _mean(L), _mean(ab)
     variance = _mean(L * L) - mean_L**2
@@ -54,7 +52,6 @@ def _slope(ab: np.ndarray, L: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """The mean of the 3 x 3 pixels around each, (h, w, C)."""
-    return cv2.blur(values, (3, 3)).reshape(
-        values.shape
-    )  # OpenCV drops a single channel
+    """Return the mean over the 3 x 3 pixels around each pixel, (h, w, C)."""
+    mean = cv2.blur(values, (3, 3))
+    return mean.reshape(values.shape)  # OpenCV drops a single channel

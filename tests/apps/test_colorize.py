@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import threading
 import time
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from helpers import nets
-from helpers.apps import colorize as module
 from helpers.apps.colorize import (
     AHEAD,
     STRIP_PIXELS,
@@ -25,11 +26,12 @@ from helpers.data.images import decode_image, open_source
 from helpers.data.lab import bgr_to_lab
 from helpers.files import InputError, free_cores
 
+module = importlib.import_module("helpers.apps.colorize")  # not the function
 SHAPES = [(1, 1), (7, 300), (300, 200), (128, 128), (40, 1), (129, 257), (5, 3)]
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth colors of middle brightness, where no color leaves sRGB."""
+    """Return smooth colors of medium brightness, all inside sRGB."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(80, 170, (4, 4, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -38,14 +40,12 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 def small_net(**options) -> nets.Colorizer:
     torch.manual_seed(0)
     net = nets.Colorizer(**{"maps": 3, "num_down": 3, "head": "tanh", **options})
-    net.train()(torch.rand(4, 1, 16, 16))  # statistics that no fresh network has
+    net.train()(torch.rand(4, 1, 16, 16))  # moves the running statistics
     return net
 
 
 class Painter(nn.Module):
-    """In a network's place: paints what `color` makes of L*, notes what it is shown."""
-
-    upscale = 1
+    """A stand-in for a network: predicts color(L) and records its inputs."""
 
     def __init__(self, color, num_down: int = 5):
         super().__init__()
@@ -55,6 +55,26 @@ class Painter(nn.Module):
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         self.seen.append(L.clone())
         return self.color(L)
+
+    predict_map = predict
+
+
+class Pattern(nn.Module):
+    """A stand-in for a network with a known small map, upscaled bilinearly by `upscale`."""
+
+    num_down = 4
+
+    def __init__(self, upscale: int):
+        super().__init__()
+        self.weight, self.upscale = nn.Parameter(torch.zeros(1)), upscale
+
+    def predict_map(self, L: torch.Tensor) -> torch.Tensor:
+        shape = (len(L), 2, *(n // self.upscale for n in L.shape[2:]))
+        return 20 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    def predict(self, L: torch.Tensor) -> torch.Tensor:
+        small = self.predict_map(L)
+        return F.interpolate(small, scale_factor=self.upscale, mode="bilinear")
 
 
 def constant(a: float, b: float):
@@ -66,39 +86,39 @@ def state(net: nn.Module) -> dict:
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
-def luminance(image_bgr: np.ndarray) -> np.ndarray:
+def lightness(image_bgr: np.ndarray) -> np.ndarray:
     return bgr_to_lab(image_bgr)[..., 0]
 
 
 @pytest.mark.parametrize("network", ["colorizer", "unet"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_any_size_comes_back_in_its_size_with_its_luminance(shape, network):
+def test_any_size_keeps_its_size_and_lightness(shape, network):
     image = photograph(*shape)
     unet = nets.UNet(base=2, levels=3, head="tanh")
     result = colorize(small_net() if network == "colorizer" else unet, image)
     assert result.shape == image.shape
     assert result.dtype == np.uint8
-    assert np.abs(luminance(result) - luminance(image)).max() < 0.6
+    assert np.abs(lightness(result) - lightness(image)).max() < 0.6
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_predicted_color_is_what_the_picture_gets(shape):
+def test_the_photograph_gets_the_predicted_color(shape):
     image = photograph(*shape)
     lab = bgr_to_lab(colorize(Painter(constant(20, -15)), image))
     assert np.abs(lab[..., 1] - 20).max() < 1.5
     assert np.abs(lab[..., 2] + 15).max() < 1.5
-    assert np.abs(lab[..., 0] - luminance(image)).max() < 0.6
+    assert np.abs(lab[..., 0] - lightness(image)).max() < 0.6
 
 
-def test_the_finest_detail_of_the_luminance_stays():
+def test_fine_detail_of_the_lightness_is_kept():
     rng = np.random.default_rng(0)
     image = rng.integers(90, 160, (300, 200, 1), dtype=np.uint8).repeat(3, axis=2)
     result = colorize(Painter(constant(10, 10)), image)
-    assert np.abs(luminance(result) - luminance(image)).max() < 0.6
-    assert luminance(image).std() > 5
+    assert np.abs(lightness(result) - lightness(image)).max() < 0.6
+    assert lightness(image).std() > 5
 
 
-def test_a_gray_picture_gets_color_and_a_color_picture_loses_its_own():
+def test_a_gray_photograph_gets_color_and_a_color_photograph_loses_its_own():
     image = photograph(60, 90)
     lab = bgr_to_lab(image)
     lab[..., 1:] = 0
@@ -111,7 +131,7 @@ def test_a_gray_picture_gets_color_and_a_color_picture_loses_its_own():
     assert (painted[..., 2] > painted[..., 0].astype(int) + 20).all()
 
 
-def test_each_color_stands_where_its_luminance_stands():
+def test_each_color_is_where_its_lightness_is():
     image = np.full((90, 240, 3), 90, np.uint8)
     image[:30, :60] = 160  # a light patch in the upper left corner
 
@@ -136,7 +156,7 @@ def test_each_color_stands_where_its_luminance_stands():
         ((500, 1000), 7, (128, 256)),
     ],
 )
-def test_the_network_sees_a_shorter_side_of_128_and_multiples_of_its_step(
+def test_the_network_input_has_a_shorter_side_of_128_in_multiples_of_its_step(
     shape, num_down, expected
 ):
     painter = Painter(constant(0, 0), num_down)
@@ -145,7 +165,7 @@ def test_the_network_sees_a_shorter_side_of_128_and_multiples_of_its_step(
     assert painter.seen[0].dtype == torch.float32
 
 
-def test_the_network_sees_l_in_natural_units():
+def test_the_network_input_is_l_in_natural_units():
     painter = Painter(constant(0, 0))
     colorize(painter, np.full((50, 70, 3), 128, np.uint8))
     assert painter.seen[0].min().item() == pytest.approx(53.585, abs=0.02)
@@ -158,10 +178,10 @@ def test_the_strength_multiplies_the_chrominance(strength):
     lab = bgr_to_lab(colorize(Painter(constant(10, -8)), image, strength))
     assert np.abs(lab[..., 1] - 10 * strength).max() < 1.5
     assert np.abs(lab[..., 2] + 8 * strength).max() < 1.5
-    assert np.abs(lab[..., 0] - luminance(image)).max() < 0.6
+    assert np.abs(lab[..., 0] - lightness(image)).max() < 0.6
 
 
-def test_a_photograph_of_128_pixels_is_predicted_as_in_training():
+def test_a_photograph_of_128_pixels_gets_the_plain_prediction():
     image, net = photograph(128, 128), small_net().eval()
     lab = torch.from_numpy(bgr_to_lab(image)).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -170,7 +190,7 @@ def test_a_photograph_of_128_pixels_is_predicted_as_in_training():
     assert np.abs(found - expected).max() < 1.5
 
 
-def test_a_long_strip_is_not_enlarged_beyond_all_memory():
+def test_the_network_input_of_a_long_strip_is_limited():
     painter = Painter(constant(0, 0))
     result = colorize(painter, photograph(1, 1000))
     assert result.shape == (1, 1000, 3)
@@ -178,7 +198,7 @@ def test_a_long_strip_is_not_enlarged_beyond_all_memory():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_is_left_as_it_was_found(training):
+def test_the_network_is_unchanged(training):
     net = small_net().train(training)
     before = state(net)
     colorize(net, photograph(40, 60))
@@ -187,7 +207,7 @@ def test_the_network_is_left_as_it_was_found(training):
         assert torch.equal(value, before[name]), name
 
 
-def test_a_frozen_layer_is_left_frozen():
+def test_a_frozen_layer_stays_frozen():
     net = small_net().train()
     net.down[1].eval()
     colorize(net, photograph(40, 60))
@@ -203,7 +223,7 @@ def test_the_mode_is_restored_after_an_error():
     assert net.training
 
 
-def test_the_same_picture_twice_and_in_either_mode_is_equal():
+def test_the_result_is_the_same_again_and_in_either_mode():
     image, net = photograph(70, 50), small_net()
     first = colorize(net.train(), image)
     assert np.array_equal(first, colorize(net, image))
@@ -211,7 +231,7 @@ def test_the_same_picture_twice_and_in_either_mode_is_equal():
     assert np.array_equal(first, colorize(net.eval(), image))
 
 
-def test_the_picture_given_is_not_changed():
+def test_the_input_is_not_changed():
     image = photograph(70, 50)
     before = image.copy()
     colorize(small_net(), image)
@@ -219,12 +239,10 @@ def test_the_picture_given_is_not_changed():
     assert np.array_equal(image, before)
 
 
-def test_a_part_of_a_larger_picture_may_be_given():
-    image = photograph(90, 90)
-    part = image[10:60, 5:75]
-    assert np.array_equal(
-        colorize(small_net(), part), colorize(small_net(), part.copy())
-    )
+def test_a_view_into_a_larger_image_can_be_colored():
+    view = photograph(90, 90)[10:60, 5:75]
+    expected = colorize(small_net(), view.copy())
+    assert np.array_equal(colorize(small_net(), view), expected)
 
 
 def test_black_and_white_stay_black_and_white_under_neutral_color():
@@ -236,7 +254,7 @@ def test_black_and_white_stay_black_and_white_under_neutral_color():
 # Alpha and 16 bits ----------------------------------------------------------------
 
 
-def test_alpha_stays_and_does_not_change_the_colors():
+def test_alpha_is_kept_and_does_not_change_the_colors():
     image, rng = photograph(50, 70), np.random.default_rng(1)
     alpha = rng.integers(0, 256, (50, 70), dtype=np.uint8)
     result = colorize(small_net(), np.dstack([image, alpha]))
@@ -244,14 +262,14 @@ def test_alpha_stays_and_does_not_change_the_colors():
     assert np.array_equal(result[..., :3], colorize(small_net(), image))
 
 
-def test_sixteen_bits_give_the_same_picture_in_sixteen_bits():
+def test_a_16_bit_photograph_gives_the_same_colors_in_16_bits():
     image = photograph(50, 70)
     result = colorize(small_net(), image.astype(np.uint16) * 257)
     assert result.dtype == np.uint16
     assert np.abs(result / 257 - colorize(small_net(), image)).max() < 2
 
 
-def test_a_gradient_of_sixteen_bits_stays_smooth():
+def test_a_16_bit_gradient_stays_smooth():
     ramp = np.linspace(20_000, 24_000, 4001).astype(np.uint16)  # 16 steps of 8 bits
     image = np.dstack([np.tile(ramp, (4, 1))] * 3)
     gray = colorize(Painter(constant(0, 0)), image)
@@ -263,7 +281,7 @@ def test_a_gradient_of_sixteen_bits_stays_smooth():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_grayscale_is_the_luminance_alone(dtype):
+def test_grayscale_keeps_the_lightness_only(dtype):
     image = photograph(60, 40).astype(dtype) * (257 if dtype == np.uint16 else 1)
     gray = grayscale(image)
     assert gray.shape == image.shape and gray.dtype == dtype
@@ -274,29 +292,43 @@ def test_grayscale_is_the_luminance_alone(dtype):
     assert np.array_equal(with_alpha[..., 3], image[..., 0])
 
 
-def test_a_large_photograph_gets_the_map_of_the_size_that_the_network_works_at(
-    monkeypatch,
-):
-    shapes = []
+@pytest.fixture
+def upsampled(monkeypatch):
+    """The maps that arrive at DetailedMap."""
+    maps = []
 
     class Spy(module.DetailedMap):
         def __init__(self, ab, L):
-            shapes.append(ab.shape)
+            maps.append(ab)
             super().__init__(ab, L)
 
     monkeypatch.setattr(module, "DetailedMap", Spy)
+    return maps
+
+
+def test_a_large_photograph_gets_the_network_s_own_map_unchanged(upsampled):
+    net = Pattern(upscale=4)
+    colorize(net, photograph(300, 450), strength=0.5)
+    pattern = net.predict_map(torch.zeros(1, 1, 128, 192))[0].permute(1, 2, 0)
+    assert np.array_equal(upsampled[0], 0.5 * pattern.numpy())
+
+
+def test_only_a_photograph_larger_than_the_input_gets_the_small_map(upsampled):
     net = nets.UNet(base=2, levels=2, unshuffle=4)
     for shape in ((256, 384), (128, 192), (60, 90)):
         colorize(net, photograph(*shape))
+    shapes = [ab.shape for ab in upsampled]
     assert shapes == [(32, 48, 2), (128, 192, 2), (128, 192, 2)]
 
 
 # Boxes ----------------------------------------------------------------------------
 
 
-def test_a_box_is_predicted_by_itself_and_the_rest_as_ever():
+def test_a_box_is_predicted_separately_and_the_rest_is_unchanged():
     image, box = photograph(400, 600), (100, 50, 96, 80)
-    painter = Painter(lambda L: constant(L.shape[3] / 10, 0)(L))  # a* tells the width
+    painter = Painter(
+        lambda L: constant(L.shape[3] / 10, 0)(L)
+    )  # a* is a tenth of the width
     a = bgr_to_lab(colorize(painter, image, boxes=[box]))[..., 1]
     assert [tuple(L.shape[2:]) for L in painter.seen] == [(128, 192), (128, 160)]
     assert np.abs(a[62:118, 112:184] - 16).max() < 0.8  # an eighth of 80 fades
@@ -304,25 +336,25 @@ def test_a_box_is_predicted_by_itself_and_the_rest_as_ever():
     outside[50:130, 100:196] = False
     assert np.abs(a[outside] - 19.2).max() < 0.8
     across = np.diff(a[80:100, 95:115].mean(axis=0))
-    assert across.min() > -0.8  # no step, though from 19.2 to 16
+    assert across.min() > -0.8  # a smooth change from 19.2 to 16
 
 
-def test_a_box_sees_its_own_pixels():
+def test_the_input_for_a_box_is_its_own_pixels():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
     painter = Painter(constant(0, 0))
     colorize(painter, image, boxes=[(20, 150, 128, 128)])
-    expected = luminance(image[150:278, 20:148])
+    expected = lightness(image[150:278, 20:148])
     assert np.abs(painter.seen[1][0, 0].numpy() - expected).max() < 1e-3
 
 
-def test_a_box_of_the_whole_picture_changes_nothing():
+def test_a_box_around_the_whole_photograph_changes_nothing():
     image, net = photograph(90, 60), small_net()
     expected = colorize(net, image)
     assert np.array_equal(colorize(net, image, boxes=[(0, 0, 60, 90)]), expected)
 
 
-def test_of_two_boxes_the_later_lies_above():
+def test_the_later_of_two_boxes_is_on_top():
     image, colors = photograph(200, 200), iter([(0, 0), (20, 0), (-20, 0)])
     painter = Painter(lambda L: constant(*next(colors))(L))
     a = bgr_to_lab(
@@ -344,8 +376,8 @@ def test_of_two_boxes_the_later_lies_above():
         (2, 20, 5, 1),
     ],
 )
-def test_a_box_that_leaves_the_picture_is_an_input_error(box):
-    with pytest.raises(InputError, match="is not inside the picture of 30 x 20 pixels"):
+def test_a_box_outside_the_photograph_is_an_input_error(box):
+    with pytest.raises(InputError, match="not inside the photograph of 30 x 20 pixels"):
         colorize(small_net(), photograph(20, 30), boxes=[box])
 
 
@@ -359,18 +391,18 @@ def test_a_box_that_leaves_the_picture_is_an_input_error(box):
         (3, 2 * STRIP_PIXELS),
     ],
 )
-def test_in_strips_every_pixel_is_as_all_at_once(shape, monkeypatch):
+def test_strips_give_the_same_pixels_as_the_whole_at_once(shape, monkeypatch):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     net, boxes = small_net().eval(), [(0, 0, shape[1], (shape[0] + 1) // 2)]
     in_strips = colorize(net, image, boxes=boxes)
     monkeypatch.setattr(module, "STRIP_PIXELS", 10**9)
     at_once = colorize(net, image, boxes=boxes).astype(int)
-    assert np.abs(in_strips - at_once).max() <= 1  # which way 0.5 is rounded
+    assert np.abs(in_strips - at_once).max() <= 1  # rounding of 0.5
     assert (in_strips != at_once).mean() < 1e-3
 
 
-def test_a_large_photograph_needs_few_bytes_a_pixel():
+def test_a_large_photograph_needs_few_bytes_per_pixel():
     image = photograph(3000, 2000)
     painter = Painter(constant(20, -15))
     tracemalloc.start()
@@ -379,29 +411,29 @@ def test_a_large_photograph_needs_few_bytes_a_pixel():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak / (3000 * 2000) < 12  # L* 4, the result 3, and a strip
+    assert peak / (3000 * 2000) < 12  # L*: 4, result: 3, and one strip
 
 
 # Many photographs -----------------------------------------------------------------
 
 
 class Album:
-    """Photographs to be read and written, with an eye on who is in memory."""
+    """Photographs to read and write; counts how many are in memory."""
 
     def __init__(self, images):
         self.images, self.written, self.reported = images, {}, []
-        self.in_memory, self.most_in_memory, self.most_named = 0, 0, 0
+        self.in_memory, self.max_in_memory, self.max_named = 0, 0, 0
         self.lock = threading.Lock()
 
     def photographs(self):
         for index in range(len(self.images)):
-            self.most_named = max(self.most_named, index + 1 - len(self.reported))
+            self.max_named = max(self.max_named, index + 1 - len(self.reported))
             yield index, lambda index=index: self.read(index)
 
     def read(self, index):
         with self.lock:
             self.in_memory += 1
-            self.most_in_memory = max(self.most_in_memory, self.in_memory)
+            self.max_in_memory = max(self.max_in_memory, self.in_memory)
         if isinstance(self.images[index], Exception):
             with self.lock:
                 self.in_memory -= 1
@@ -427,7 +459,7 @@ def tiny(count: int) -> list[np.ndarray]:
 
 @pytest.fixture
 def one_thread():
-    """In torch, as in the stream: so that results are equal to the last bit."""
+    """Use one torch thread, like the workers, so that results are equal bit for bit."""
     found = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -436,7 +468,7 @@ def one_thread():
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("workers", [1, 4])
-def test_many_photographs_are_colored_as_each_alone(workers):
+def test_many_photographs_get_the_same_colors_as_single_ones(workers):
     images = [photograph(9 + 7 * i, 80 - i, seed=i) for i in range(40)]
     album, net = Album(images), small_net()
     album.colorize(net, workers)
@@ -445,7 +477,7 @@ def test_many_photographs_are_colored_as_each_alone(workers):
         assert np.array_equal(album.written[index], colorize(net, image)), index
 
 
-def test_the_order_is_kept_when_the_first_is_the_last_to_be_read():
+def test_the_order_is_kept_when_the_first_is_read_last():
     album, others_are_done = Album(tiny(8)), threading.Event()
     read, write = album.read, album.write
 
@@ -453,12 +485,12 @@ def test_the_order_is_kept_when_the_first_is_the_last_to_be_read():
         assert index or others_are_done.wait(60)
         return read(index)
 
-    def write_and_tell(index, *images):
+    def write_and_signal(index, *images):
         write(index, *images)
         if len(album.written) == 7:
             others_are_done.set()
 
-    album.read, album.write = read_slowly, write_and_tell
+    album.read, album.write = read_slowly, write_and_signal
     album.colorize(small_net(), workers=2)
     assert list(album.written)[-1] == 0
     assert album.reported == [(index, None) for index in range(8)]
@@ -468,7 +500,7 @@ def test_reading_and_writing_of_different_photographs_overlap():
     album, second_is_read = Album(tiny(2)), threading.Event()
     read, write = album.read, album.write
 
-    def read_and_tell(index):
+    def read_and_signal(index):
         if index == 1:
             second_is_read.set()
         return read(index)
@@ -477,23 +509,23 @@ def test_reading_and_writing_of_different_photographs_overlap():
         assert second_is_read.wait(60)
         write(index, *images)
 
-    album.read, album.write = read_and_tell, write_after_the_second_is_read
+    album.read, album.write = read_and_signal, write_after_the_second_is_read
     album.colorize(small_net(), workers=2)
     assert sorted(album.written) == [0, 1]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_few_of_many_photographs_are_in_memory_or_even_named(workers):
+def test_few_of_many_photographs_are_in_memory_or_queued(workers):
     album = Album(tiny(200))
     album.colorize(Painter(constant(5, 5)), workers)
     assert [index for index, _ in album.reported] == list(range(200))
-    assert album.most_in_memory <= workers
-    assert album.most_named <= AHEAD * workers
+    assert album.max_in_memory <= workers
+    assert album.max_named <= AHEAD * workers
 
 
-def test_without_a_number_each_free_core_takes_a_photograph():
+def test_by_default_every_free_core_colors_a_photograph():
     album = Album(tiny(free_cores()))
-    together = threading.Barrier(free_cores())  # passed only by all at once
+    together = threading.Barrier(free_cores())  # opens when all have arrived
     read = album.read
 
     def read_together(index):
@@ -505,7 +537,7 @@ def test_without_a_number_each_free_core_takes_a_photograph():
     assert len(album.written) == free_cores()
 
 
-def test_one_bad_file_among_many_is_reported_in_its_place():
+def test_one_bad_file_among_many_is_reported_in_order():
     images, bad = tiny(50), InputError("photo.jpg: empty file")
     images[17] = bad
     album = Album(images)
@@ -515,9 +547,9 @@ def test_one_bad_file_among_many_is_reported_in_its_place():
 
 
 @pytest.mark.parametrize(
-    "error", [InputError("x.png: cannot write (No space left)"), OSError("unforeseen")]
+    "error", [InputError("x.png: cannot write (No space left)"), OSError("unexpected")]
 )
-def test_an_error_of_writing_ends_the_work_and_surfaces(error):
+def test_an_error_while_writing_stops_the_work_and_is_raised(error):
     album, net = Album(tiny(500)), small_net().train()
     threads = torch.get_num_threads()
     write = album.write
@@ -537,23 +569,23 @@ def test_an_error_of_writing_ends_the_work_and_surfaces(error):
     assert torch.get_num_threads() == threads
 
 
-def test_an_unforeseen_error_of_reading_surfaces():
+def test_an_unexpected_error_while_reading_is_raised():
     images = tiny(20)
-    images[3] = ZeroDivisionError("a fault of the program")
-    with pytest.raises(ZeroDivisionError, match="a fault of the program"):
+    images[3] = ZeroDivisionError("a bug")
+    with pytest.raises(ZeroDivisionError, match="a bug"):
         Album(images).colorize(small_net())
 
 
-def test_an_error_of_the_network_surfaces():
+def test_an_error_of_the_network_is_raised():
     def broken(L):
-        raise RuntimeError("the network's fault")
+        raise RuntimeError("wrong shape")
 
-    with pytest.raises(RuntimeError, match="the network's fault"):
+    with pytest.raises(RuntimeError, match="wrong shape"):
         Album(tiny(20)).colorize(Painter(broken))
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_ctrl_c_ends_the_work_with_whole_pictures_only():
+def test_ctrl_c_stops_the_work_with_complete_results_only():
     album, net = Album(tiny(500)), small_net()
 
     def interrupt(index, error):
@@ -570,7 +602,7 @@ def test_ctrl_c_ends_the_work_with_whole_pictures_only():
     assert not [name for name in names if name.startswith("ThreadPoolExecutor")]
 
 
-def test_after_an_error_what_is_in_hand_is_not_colored_and_nothing_is_begun():
+def test_after_an_error_nothing_more_is_read_or_colored():
     album, begun, go = Album(tiny(100)), threading.Semaphore(0), threading.Event()
     read, reads = album.read, []
 
@@ -594,7 +626,7 @@ def test_after_an_error_what_is_in_hand_is_not_colored_and_nothing_is_begun():
     assert list(album.written) == [0]
 
 
-def test_photographs_without_end_are_taken_one_by_one():
+def test_an_endless_iterable_is_consumed_step_by_step():
     def stop_at_300(index, error):
         if index == 300:
             raise KeyboardInterrupt
@@ -608,7 +640,7 @@ def test_photographs_without_end_are_taken_one_by_one():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_many_photographs_leave_the_network_as_it_was_found(training):
+def test_many_photographs_leave_the_network_unchanged(training):
     net = small_net().train(training)
     net.down[1].eval()
     before = state(net)
@@ -620,7 +652,7 @@ def test_many_photographs_leave_the_network_as_it_was_found(training):
         assert torch.equal(value, before[name]), name
 
 
-def test_each_photograph_has_one_thread_of_torch_and_no_gradients():
+def test_each_photograph_uses_one_torch_thread_and_no_gradients():
     seen = set()
 
     def note(L):
@@ -643,28 +675,28 @@ def test_each_photograph_has_one_thread_of_torch_and_no_gradients():
     assert threads_later == [3]
 
 
-def test_of_large_photographs_one_is_colored_at_a_time(monkeypatch):
+def test_large_photographs_are_colored_one_at_a_time(monkeypatch):
     monkeypatch.setattr(module, "LARGE_PIXELS", 100)
-    busy, most = [], []
+    busy, counts = [], []
 
     def note(L):
         busy.append(1)
-        most.append(len(busy))
-        time.sleep(0.005)  # long enough for the others to be here, too
+        counts.append(len(busy))
+        time.sleep(0.005)  # long enough for the others to start
         busy.pop()
         return constant(0, 0)(L)
 
     Album([photograph(20, 20)] * 20).colorize(Painter(note))
-    assert most == [1] * 20
+    assert counts == [1] * 20
 
 
-def test_no_photographs_are_no_error():
+def test_an_empty_list_is_no_error():
     album = Album([])
     album.colorize(small_net())
     assert album.reported == []
 
 
-def test_a_zip_is_read_from_many_threads_without_a_fault(tmp_path):
+def test_a_zip_can_be_read_from_many_threads(tmp_path):
     images = {f"{i:03}.png": photograph(6, 5, seed=i) for i in range(100)}
     with zipfile.ZipFile(tmp_path / "album.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, image in images.items():
@@ -700,7 +732,7 @@ def test_the_mean_chrominance_is_two_numbers_for_any_size(shape):
 def test_the_mean_chrominance_is_the_network_s_prediction():
     torch.manual_seed(0)
     net, image = nets.Regressor(8, batchnorm=True).train(), photograph(128, 128)
-    L = torch.from_numpy(luminance(image))[None, None]
+    L = torch.from_numpy(lightness(image))[None, None]
     with torch.no_grad():
         expected = net.eval().predict(L)[0].tolist()
     net.train()
@@ -708,7 +740,7 @@ def test_the_mean_chrominance_is_the_network_s_prediction():
     assert net.training
 
 
-def test_the_regressor_sees_128_by_128_pixels_of_natural_luminance():
+def test_the_regressor_input_is_128_by_128_pixels_of_natural_lightness():
     painter = Painter(lambda L: L.mean(dim=(2, 3)) * torch.tensor([1.0, -1.0]))
     gray = np.full((300, 40, 3), 128, np.uint8)
     a, b = predict_mean_chrominance(painter, gray)
