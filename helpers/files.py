@@ -147,8 +147,8 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
         ) from None
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be locked ({error.strerror}); check the permissions, or "
-            "choose another folder"
+            f"{folder}: cannot write or lock a file here ({error.strerror}); check the "
+            "permissions, or choose another folder"
         ) from error
     try:
         if holder_file.exists():

@@ -336,7 +336,9 @@ def test_a_disk_without_flock_is_locked_by_the_existence_of_the_file(
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
 def test_a_disk_that_refuses_locks_is_an_input_error(tmp_path, monkeypatch):
     break_flock(monkeypatch, errno.ENOLCK)
-    with pytest.raises(InputError, match=r"cannot be locked .*choose another folder"):
+    with pytest.raises(
+        InputError, match=r"cannot write or lock .*choose another folder"
+    ):
         run_lock(tmp_path).__enter__()
 
 

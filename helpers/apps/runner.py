@@ -36,8 +36,6 @@ WEIGHTS = PROJECT / "weights"
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 QUIET = ["--IPKernelApp.log_level=40"]  # no message about TCP from each kernel
 
-Lock = run_lock
-
 
 def run_notebooks(
     run_dir: Path,

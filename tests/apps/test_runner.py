@@ -360,5 +360,5 @@ def test_a_folder_that_cannot_be_written_stops_at_the_start(course, tmp_path):
     course.add("01_a")
     (tmp_path / "file").write_text("")
     course.run_dir = tmp_path / "file" / "run"
-    with pytest.raises(InputError, match="cannot be locked"):
+    with pytest.raises(InputError, match="cannot write or lock"):
         course.run()
