@@ -1,6 +1,7 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate` and so on."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ class Course(click.Group):
             ctx.exit(CANCELED)
 
 
+POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
 PROFILES = click.Choice(["quick", "standard", "full"])
 images_option = click.option(
     "--images",
@@ -63,14 +65,14 @@ device_option = click.option(
 seed_option = click.option(
     "--seed",
     default=DEFAULT_SEED,
-    type=click.IntRange(min=0),
+    type=COUNT,
     show_default=True,
     help="Random seed of the split, the augmentation and the weights.",
 )
 epochs_option = click.option(
     "--epochs",
     default=0,
-    type=click.IntRange(min=0),
+    type=COUNT,
     help="Number of epochs; by default the profile's.",
 )
 weights_option = click.option(
@@ -79,18 +81,35 @@ weights_option = click.option(
     metavar="NAME|FILE",
     help="One of the networks in weights/, or a .safetensors file.",
 )
-trained_option = click.option(
+trained_run_option = click.option(
     "--run-dir", default="", metavar="DIR", help="Use the network of this run."
 )
 trained_profile_option = click.option(
-    "--profile",
-    type=PROFILES,
-    help="Use the network of the run of this profile, outputs/<profile>.",
+    "--profile", type=PROFILES, help="Use the network of the run outputs/<profile>."
 )
 output_option = click.option(
-    "-o", "--output", required=True, metavar="DIR", help="Folder for the images."
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder for the images.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace existing files.")
+
+
+def data_options(command):
+    """Add the options that run, train and sweep share."""
+    options = [
+        profile_option,
+        images_option,
+        split_option,
+        run_dir_option,
+        device_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,14 +120,8 @@ def main(debug: bool):
 
 
 @main.command()
-@profile_option
-@images_option
-@split_option
-@run_dir_option
-@device_option
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="By default the one in the notebooks."
-)
+@data_options
+@click.option("--seed", type=COUNT, help="By default the one in the notebooks.")
 @epochs_option
 @click.option(
     "--only", multiple=True, metavar="NN", help="Only this notebook; repeatable."
@@ -143,11 +156,7 @@ def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
 
 @main.command()
 @click.argument("name")
-@profile_option
-@images_option
-@split_option
-@run_dir_option
-@device_option
+@data_options
 @seed_option
 @epochs_option
 @click.option("--plain", is_flag=True, help="Compute the steps in plain PyTorch.")
@@ -170,11 +179,7 @@ def train(name, **options):
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
-@profile_option
-@images_option
-@split_option
-@run_dir_option
-@device_option
+@data_options
 @epochs_option
 @click.option(
     "--seeds",
@@ -186,30 +191,18 @@ def train(name, **options):
 @click.option(
     "--jobs",
     default=0,
-    type=click.IntRange(min=0),
+    type=COUNT,
     help="Trainings at a time; by default one per free core.",
 )
 @click.option(
     "--cluster", default="", metavar="slurm", help="Submit each training as a job."
 )
-@click.option("--time", "timeout_min", default=60, help="Minutes of a job.")
-@click.option("--memory", "mem_gb", default=8, help="GB of a job.")
-@click.option("--gpus", "gpus_per_node", default=0, help="GPUs of a job.")
-@click.option("--account", "slurm_account", help="Account of a job.")
-@click.option("--qos", "slurm_qos", help="Quality of service of a job.")
-def sweep(
-    names,
-    seeds,
-    run_dir,
-    profile,
-    images,
-    split,
-    device,
-    epochs,
-    jobs,
-    cluster,
-    **slurm,
-):
+@click.option("--time", default=60, help="Minutes of a job.")
+@click.option("--memory", default=8, help="GB of a job.")
+@click.option("--gpus", default=0, help="GPUs of a job.")
+@click.option("--account", help="Account of a job.")
+@click.option("--qos", help="Quality of service of a job.")
+def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **options):
     """Train networks by their NAMES or patterns ('maps/*'), side by side, in one table."""
     from helpers.experiments.run_folder import default_run_dir
     from helpers.experiments.sweep import run_sweep
@@ -218,28 +211,19 @@ def sweep(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError as error:
         raise InputError(f"--seeds {seeds}: write whole numbers, 1,2,3") from error
-    page = run_sweep(
-        names,
-        numbers,
-        run_dir=default_run_dir(profile, run_dir),
-        profile=profile,
-        images=images,
-        split=split,
-        device=device,
-        epochs=epochs,
-        jobs=jobs,
-        cluster=cluster,
-        slurm={name: value for name, value in slurm.items() if value},
-        log=click.echo,
-    )
+    slurm = {"timeout_min": time, "mem_gb": memory, "gpus_per_node": gpus}
+    slurm |= {"slurm_account": account, "slurm_qos": qos}
+    folder = default_run_dir(profile, run_dir)
+    options |= {"run_dir": folder, "profile": profile, "log": click.echo}
+    page = run_sweep(names, numbers, slurm=slurm, **options)
     click.echo(page.read_text(encoding="utf-8"))
     click.echo(f"wrote {page}")
 
 
 @main.command()
 @click.argument("networks", nargs=-1, metavar="[colorizer|unet]...")
-@click.option("--repeats", default=7, type=click.IntRange(min=1), show_default=True)
-@click.option("--steps", default=2, type=click.IntRange(min=1), show_default=True)
+@click.option("--repeats", default=7, type=POSITIVE, show_default=True)
+@click.option("--steps", default=2, type=POSITIVE, show_default=True)
 @device_option
 @profile_option
 @run_dir_option
@@ -313,26 +297,18 @@ def compare(**options):
 )
 @force_option
 @device_option
-def predict(weights, images, output, save_estimations, force, device):
+def predict(**options):
     """Write the predictions of WEIGHTS for --images, at the size of the training."""
     from helpers.apps.evaluate_weights import predict_folder
 
-    predict_folder(
-        weights,
-        images,
-        Path(output),
-        estimations=save_estimations,
-        force=force,
-        device=device,
-        log=click.echo,
-    )
+    predict_folder(**options, log=click.echo)
 
 
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IMAGES...")
 @weights_option
 @trained_profile_option
-@trained_option
+@trained_run_option
 def chrominance(inputs, weights, profile, run_dir):
     """Predict the mean a* and mean b* of photographs from their lightness.
 
@@ -370,7 +346,7 @@ def chrominance(inputs, weights, profile, run_dir):
 )
 @weights_option
 @trained_profile_option
-@trained_option
+@trained_run_option
 def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
     """Colorize photographs of any size; the results are PNG files.
 
@@ -383,7 +359,7 @@ def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
     options["boxes"] = [parse_box(given) for given in boxes]
     net = load_network(weights, profile, run_dir, "colorizer")
     summarize = lambda line: click.echo(line, err=True)  # noqa: E731
-    colorize_files(net, inputs, Path(output), log=_echo, summarize=summarize, **options)
+    colorize_files(net, inputs, output, log=_echo, summarize=summarize, **options)
 
 
 @main.command()
@@ -407,6 +383,9 @@ def demo(weights, port):
     serve(weights, port, log=click.echo)
 
 
-def _echo(line: str) -> None:
-    """Print a line with file names in it, whatever bytes they hold."""
-    click.echo(click.format_filename(line))
+def _echo(line: str, err: bool = False) -> None:
+    """Print a line that may hold file names of any bytes."""
+    click.echo(click.format_filename(line), err=err)
+
+
+_echo_error = partial(_echo, err=True)

@@ -6,11 +6,8 @@ from pathlib import Path
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import evaluate
-from helpers.evaluation.predict import (
-    predict_images,
-    save_estimations,
-    write_predictions,
-)
+from helpers.evaluation.predict import predict_images, write_predictions
+from helpers.evaluation.predict import save_estimations as write_estimations
 from helpers.evaluation.task import task_of
 from helpers.files import InputError
 from helpers.training.execution import choose_device
@@ -75,35 +72,35 @@ def compare_weights(
 def predict_folder(
     weights: str,
     images: str,
-    folder: Path,
-    *,
-    estimations: bool = False,
+    output: Path,
+    save_estimations: bool = False,
     force: bool = False,
     device: str = "auto",
     log: Log = print,
 ) -> None:
     """Write the predictions of a network, the truth and the gray images to a folder.
 
-    estimations  also write estimations_test.npy and the names of the images
-    force        replace what is already there
+    output            the folder
+    save_estimations  also write estimations_test.npy and the names of the images
+    force             replace what is already there
 
     Raises InputError for a network of means, and if the folder holds predictions.
     """
     net, _ = load_weights(find_weights(weights))
     if net.task == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
-    if any(folder.glob("prediction")) and not force:
-        raise InputError(f"{folder}: holds predictions; use --force or another folder")
+    if any(output.glob("prediction")) and not force:
+        raise InputError(f"{output}: holds predictions; use --force or another folder")
     faces = load_faces(images, size=net.size)
     log(faces.describe())
     predicted, figures = predict_images(
         net.to(choose_device(device)), faces.images, _sitters(faces, slice(None))
     )
-    write_predictions(folder, predicted, faces.images, faces.names)
-    if estimations:
-        log(f"wrote {save_estimations(folder, predicted.flip(1), faces.names)}")
+    write_predictions(output, predicted, faces.images, faces.names)
+    if save_estimations:
+        log(f"wrote {write_estimations(output, predicted.flip(1), faces.names)}")
     log_figures(figures, log)
-    log(f"wrote {len(faces)} images to {folder}/prediction, truth, grayscale")
+    log(f"wrote {len(faces)} images to {output}/prediction, truth, grayscale")
 
 
 def log_figures(figures: dict, log: Log) -> None:

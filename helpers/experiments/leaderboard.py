@@ -98,10 +98,10 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
         TITLE,
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
-        "over the test images, with a 95 % bootstrap interval over the sitters, or over the "
-        "images where the sitters are unknown. *Single pass*: without the average over the "
-        "mirror image. *Epochs*: those trained, and after the slash those of the full "
-        "profile. *Ratio*: our figure divided by the published one.",
+        "over the test images, with a 95 % bootstrap interval over the sitters, or over "
+        "the images where the sitters are unknown. *Single pass*: without the average "
+        "over the mirror image. *Epochs*: those trained, and after the slash those of the "
+        "full profile. *Ratio*: our figure divided by the published one.",
         "",
     ]
     for task in TASKS.values():
@@ -156,7 +156,7 @@ def _name(key: Key, found: dict[Key, Found]) -> str:
 
 
 def _is_shown(key: Key, found: dict[Key, Found]) -> bool:
-    """Whether a key has a row; of several splits of the course's data only the usual one."""
+    """Whether a key has a row: of several splits, only the usual one has."""
     usual = key._replace(seed=DEFAULT_SEED)
     return found[key].row.task == "rgb" or key == usual or usual not in found
 
@@ -195,9 +195,9 @@ def _several_splits(found: dict[Key, Found]) -> list[str]:
             _against(seeds, r, s)
         )
     note = (
-        "Mean over the splits of the random seeds 0, 1, 2, ..., in parentheses the lowest and "
-        f"the highest; the change against `{REFERENCE}` on the same splits, in parentheses "
-        "for each split."
+        "Mean over the splits of the random seeds 0, 1, 2, ..., in parentheses the lowest "
+        f"and the highest; the change against `{REFERENCE}` on the same splits, in "
+        "parentheses for each split."
     )
     return ["## Over several splits", "", note, "", *markdown(columns, items)]
 

@@ -1,4 +1,4 @@
-"""Run one experiment: load its data, build, train and test its network, save the results."""
+"""Run one experiment: load its data, train and test its network, save the results."""
 
 import time
 from collections.abc import Callable, Collection
@@ -154,18 +154,17 @@ def train_one(
 ) -> Trained:
     """Train one named network as a process of its own: `deepcolor train`.
 
-    plain    compute the steps in plain PyTorch; otherwise in the form that is measured to
-             be the fastest, `without` the options named there (`autotune.OPTIONS`)
+    plain    compute the steps in plain PyTorch, not in the form that is measured to be the
+             fastest `without` the options named there (`autotune.OPTIONS`)
     returns  the trained network; the folder `folder_of` holds weights.safetensors,
              metrics.json (written last), checkpoint.pt, and parameters.json (written first)
 
-    The same call continues where it was stopped. Raises KeyboardInterrupt after Ctrl-C,
-    when the checkpoint is written; InputError and WorkFailed as `fit` does.
+    The same call continues where it was stopped. Raises KeyboardInterrupt after Ctrl-C.
     """
     experiment, row = get_experiment(name), get_profile(profile)
     device = distributed.join(choose_device(device))
-    is_first = distributed.rank() == 0
-    log = log if is_first else lambda line: None
+    if not (is_first := distributed.rank() == 0):
+        log = lambda line: None  # noqa: E731
     epochs = epochs or experiment.epochs_for(row)
     parameters = parameters_of(name, profile, split, seed, epochs)
     folder = folder_of(default_run_dir(profile, run_dir), name, seed)
@@ -174,11 +173,7 @@ def train_one(
             write_json(folder / "parameters.json", parameters)
         data = load_data(experiment, row, images, split, seed)
         log(data.faces.describe())
-        board, stop = None, StopSignals()
-        if tensorboard and is_first:
-            sets = data.for_training(**experiment.augmentation)
-            board = TensorBoardLogger(folder / "board", sets, experiment.batch_size)
-        tuned = not plain and distributed.count() == 1
+        tuned, stop = not plain and distributed.count() == 1, StopSignals()
         trained = train_experiment(
             name,
             data,
@@ -190,19 +185,25 @@ def train_one(
             checkpoint=folder / "checkpoint.pt",
             stop=stop,
             log=log,
-            after_epoch=board,
+            after_epoch=_board(folder, data, experiment) if tensorboard else None,
         )
         if stop.received:
             raise KeyboardInterrupt
         if is_first:
             trained.save(folder / "weights.safetensors")
-            write_json(
-                folder / "metrics.json", metrics_of(trained, name, parameters, data)
-            )
+            content = metrics_of(trained, name, parameters, data)
+            write_json(folder / "metrics.json", content)
     log(trained.summary())
     log(f"wrote {folder / 'weights.safetensors'}")
     distributed.leave()
     return trained
+
+
+def _board(folder: Path, data, experiment: Experiment) -> TensorBoardLogger | None:
+    if distributed.rank() > 0:
+        return None
+    sets = data.for_training(**experiment.augmentation)
+    return TensorBoardLogger(folder / "board", sets, experiment.batch_size)
 
 
 def load_data(

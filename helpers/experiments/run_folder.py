@@ -237,7 +237,7 @@ def results_page(results: dict) -> str:
     ]
     if data["synthetic"]:
         lines += [
-            "**Synthetic portraits: these figures are not comparable with published ones.**",
+            "**Synthetic portraits: not comparable with published figures.**",
             "",
         ]
     rows = [

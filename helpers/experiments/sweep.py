@@ -93,19 +93,9 @@ def run_sweep(
     Raises InputError before any work for an unknown name, and WorkFailed at the end if
     trainings failed; the message names them.
     """
-    names = known_names(patterns)
-    chosen = find_images(images)
-    images = str(chosen.resolve()) if chosen else PORTRAITS
-    row = get_profile(profile)
-    sizes = {n: TASKS[get_experiment(n).task].image_size(row) for n in names}
-    hashes = {n: load_faces(images, size=n).data_hash() for n in {*sizes.values()}}
-    folder = run_dir / "sweep"
     options = {"profile": profile, "images": images, "split": split, "device": device}
-    tasks = [
-        _task(name, seed, folder, epochs, options, hashes[sizes[name]])
-        for name in names
-        for seed in seeds
-    ]
+    folder = run_dir / "sweep"
+    tasks = sweep_tasks(known_names(patterns), seeds, folder, epochs, options)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder, log):
         todo = [task for task in tasks if not task.metrics()]
@@ -129,6 +119,28 @@ def run_sweep(
             f"{'; '.join(failed)}; start the same sweep again to continue"
         )
     return page
+
+
+def sweep_tasks(
+    names: Sequence[str], seeds: Sequence[int], folder: Path, epochs: int, options: dict
+) -> list[SweepTask]:
+    """Return one training per name and random seed.
+
+    options  profile, images, split and device of `deepcolor train`
+    """
+    chosen = find_images(options["images"])
+    options = {**options, "images": str(chosen.resolve()) if chosen else PORTRAITS}
+    profile = get_profile(options["profile"])
+    sizes = {n: TASKS[get_experiment(n).task].image_size(profile) for n in names}
+    hashes = {
+        size: load_faces(options["images"], size=size).data_hash()
+        for size in set(sizes.values())
+    }
+    return [
+        _task(name, seed, folder, epochs, options, hashes[sizes[name]])
+        for name in names
+        for seed in seeds
+    ]
 
 
 def known_names(patterns: Sequence[str]) -> list[str]:
@@ -236,7 +248,8 @@ def _run_on_cluster(tasks, cluster: str, options: Mapping, folder: Path, report)
         ) from error
     try:
         executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
-        executor.update_parameters(name="deepcolor", **options)
+        given = {name: value for name, value in options.items() if value}
+        executor.update_parameters(name="deepcolor", **given)
     except (RuntimeError, ValueError, NameError) as error:
         raise InputError(
             f"cluster {cluster!r}: {str(error).splitlines()[0]}; start the sweep on a "

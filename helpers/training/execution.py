@@ -83,9 +83,10 @@ def keep_freed_memory() -> None:
     """Let this process reuse the memory of freed tensors (glibc only).
 
     Otherwise every large tensor is mapped anew and the system clears its pages first, which
-    takes up to a third of a small network's time. Source: mallopt(3). An older glibc refuses
-    a threshold this large; mappings are then switched off altogether. To set the other
-    threshold after a refusal would freeze the mapping threshold at its small start value.
+    takes up to a third of a small network's time. An older glibc refuses a threshold this
+    large; then mapping is switched off altogether. Setting the other threshold after a
+    refusal would freeze the mapping threshold at its small start value.
+    Source: mallopt(3).
     """
     library = ctypes.CDLL(None) if os.name == "posix" else None
     mallopt = getattr(library, "mallopt", None)

@@ -32,20 +32,17 @@ def fit(
     """Train `net` in place on its device and return the history, see `TrainingState`.
 
     execution    how steps are computed; a checkpoint keeps the one it was started with
-    checkpoint   file that is saved after each epoch, every minute, and when stopped. The
-                 same call continues at the exact step, or returns if it is finished.
-    log          called with one line after each epoch; after_epoch with its numbers and net
-    stop         after Ctrl-C, `stop.received` is set and the network is as trained so far;
-                 TERM and USR1 save the checkpoint and then have their usual effect
+    checkpoint   file that is saved after each epoch, every minute, and when stopped; the
+                 same call continues at the exact step, or returns if it is finished
+    log          gets one line after each epoch; after_epoch gets its numbers and the net
+    stop         receives Ctrl-C, TERM and USR1: the network is then as trained so far
 
     Under torchrun the processes share every minibatch; the first one writes and logs.
     Raises InputError if the checkpoint belongs to another training, and TrainingDiverged
     if the loss or its gradient is not finite.
     """
-    state, stop = (
-        TrainingState(net, data, recipe, seed, execution),
-        stop or StopSignals(),
-    )
+    state = TrainingState(net, data, recipe, seed, execution)
+    stop = stop or StopSignals()
     checkpoints = Checkpointer(checkpoint, state, stop)
     execution = checkpoints.resume()
     with execution.active(net), stop, torch.random.fork_rng():
@@ -72,17 +69,27 @@ def fit(
             else:
                 row = state.finish_epoch()
                 checkpoints.save()
-                if log and distributed.rank() == 0:
-                    log(epoch_line(row, recipe.num_epochs))
-                if after_epoch and distributed.rank() == 0:
-                    after_epoch(row, net)
+                if distributed.rank() == 0:
+                    _report(row, recipe.num_epochs, net, log, after_epoch)
     state.load_best_weights()
     if stop.received:
-        how = "; run the same command again to continue" if checkpoint else ""
-        at = f"epoch {state.epoch}, step {state.step}"
-        (log or print)(f"stopped by {stop.received.name} at {at}{how}")
-        stop.pass_on()
+        _report_stop(state, stop, checkpoint, log)
     return state.history
+
+
+def _report(row: dict, num_epochs: int, net, log, after_epoch) -> None:
+    if log:
+        log(epoch_line(row, num_epochs))
+    if after_epoch:
+        after_epoch(row, net)
+
+
+def _report_stop(state: TrainingState, stop: StopSignals, checkpoint, log) -> None:
+    """Say where the training stopped; then let TERM and USR1 have their usual effect."""
+    how = "; run the same command again to continue" if checkpoint else ""
+    at = f"epoch {state.epoch}, step {state.step}"
+    (log or print)(f"stopped by {stop.received.name} at {at}{how}")
+    stop.pass_on()
 
 
 def epoch_line(row: dict, num_epochs: int) -> str:

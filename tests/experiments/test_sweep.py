@@ -17,7 +17,7 @@ from helpers.data.faces import load_faces
 from helpers.data.portraits import write_portraits
 from helpers.experiments import sweep
 from helpers.experiments.sweep import known_names, run_sweep
-from helpers.files import InputError, WorkFailed, read_json
+from helpers.files import InputError, WorkFailed, read_json, run_lock
 
 # In place of `deepcolor train`: notes its call, then does what its network's name asks for.
 STAND_IN = """
@@ -181,14 +181,10 @@ def test_ctrl_c_leaves_no_training_behind_and_the_next_sweep_goes_on(run, monkey
 
 
 def test_two_sweeps_in_one_folder_are_refused(run, tmp_path):
-    folder = tmp_path / "sweep"
-    folder.mkdir()
-    holder = {"pid": os.getpid(), "host": "", "since": "noon"}
-    import platform
-
-    holder["host"] = platform.node()
-    (folder / ".lock").write_text(json.dumps(holder))
-    with pytest.raises(InputError, match="in use by process"):
+    with (
+        run_lock(tmp_path / "sweep"),
+        pytest.raises(InputError, match="in use by process"),
+    ):
         run(["maps/3"])
     assert run.calls() == []
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from engine import assert_same_weights as assert_same
-from engine import fit, photographs, recipe, small_net, weights
+from engine import fit, fresh_photographs, photographs, recipe, small_net, weights
 
 from helpers import progress as progress_module
 from helpers.files import InputError
@@ -182,6 +182,19 @@ def test_measuring_leaves_the_network_and_the_random_numbers(monkeypatch):
     assert_same(weights(net), before)
     assert net.training is mode
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_measuring_trains_with_the_real_loop_on_one_minibatch(monkeypatch):
+    sizes, really_fit = [], tuning.fit
+
+    def note(net, data, recipe, execution):
+        sizes.append((len(data.train), recipe.num_epochs))
+        return really_fit(net, data, recipe, execution=execution)
+
+    monkeypatch.setattr(tuning, "fit", note)
+    monkeypatch.setattr(tuning, "WORTH_TUNING", 0.0)
+    choose_execution(small_net(), fresh_photographs(), recipe(), without=["compiled"])
+    assert set(sizes) == {(4, 1 + tuning.REPEATS)}  # of the eleven images
 
 
 def test_an_unknown_option_is_an_input_error():

@@ -22,6 +22,7 @@ from engine import (
 
 from helpers.data.lab import LabImages
 from helpers.files import WorkFailed
+from helpers.nets.mean_head import MeanHeadUNet
 from helpers.training import loop
 from helpers.training import state as state_module
 from helpers.training.checkpoint import load_checkpoint
@@ -120,6 +121,26 @@ def test_stopped_after_any_step_it_ends_in_equal_bits(
         resumed, history = train(form, path, data, seed=77)
         assert history == expected
         assert_same_weights(resumed, unbroken)
+
+
+def train_with_dropout(path=None, log=None):
+    torch.manual_seed(0)
+    net = MeanHeadUNet(base=4, levels=2)
+    options = {"checkpoint": path, "log": log, "save_every": 0.0}
+    fit(net, fresh_photographs(), recipe=recipe(num_epochs=4), seed=3, **options)
+    return weights(net)
+
+
+def test_dropout_is_the_same_after_a_stop_and_whatever_was_drawn_before(
+    tmp_path, monkeypatch
+):
+    unbroken = train_with_dropout()
+    with monkeypatch.context() as patch:
+        stop = at_step(5, lambda: signal.raise_signal(signal.SIGINT))
+        patch.setattr(loop.distributed, "my_share", stop)
+        train_with_dropout(tmp_path / "checkpoint.pt")
+    torch.rand(17)
+    assert_same_weights(train_with_dropout(tmp_path / "checkpoint.pt"), unbroken)
 
 
 def test_the_fast_form_really_computes_otherwise():
