@@ -229,7 +229,7 @@ def test_evaluate_tests_the_study_on_its_own_validation_folder(
 def test_evaluate_states_the_figure_of_a_single_pass(photographs, tmp_path):
     path, options = tmp_path / "w.safetensors", {"base": 2, "flip_tta": True}
     net = nets.build("unet", **options)
-    torch.nn.init.normal_(net.last.weight)
+    torch.nn.init.normal_(net.last.weight, std=30)
     save_weights(path, net, "unet", options)
     output = deepcolor("evaluate", path, "--images", photographs)
     assert "average of 2 passes" in output
@@ -390,7 +390,7 @@ def test_a_folder_is_colored_in_order_with_one_line_each_and_a_summary(
     assert lines == [str(tmp_path / name) for name in expected]
     assert names_below(tmp_path) == expected
     assert re.fullmatch(
-        r"colored 60 of 60 photographs in [\d.]+ s \([\d.]+/s\), "
+        r"colorized 60 of 60 photographs in [\d.]+ s \([\d.]+/s\), "
         r"peak memory \d+ MiB",
         summary,
     )
@@ -648,7 +648,7 @@ def test_a_box_is_colored_by_itself_and_checked(photographs, tmp_path):
     assert not differ.any()
     command += ["-o", tmp_path / "c", "--box"]
     for box, words in {
-        "100,100,29,5": "box 100,100,29,5: is not inside the picture of 128 x 128 pixels",
+        "100,100,29,5": "box 100,100,29,5: not inside the photograph of 128 x 128 pixels",
         "1,2,3": "--box 1,2,3: write X,Y,W,H",
         "1,2,3,x": "--box 1,2,3,x: write X,Y,W,H",
     }.items():
