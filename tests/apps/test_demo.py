@@ -19,20 +19,21 @@ from PIL import Image
 from helpers import nets
 from helpers.apps import demo
 from helpers.apps import page as demo_page
+from helpers.apps.page import HOST
 from helpers.cli import main
 from helpers.data.images import read_image, write_image
 from helpers.data.lab import bgr_to_lab
 from helpers.data.portraits import render_portrait
 from helpers.files import PROJECT, InputError
-from helpers.training import checkpoint
-from helpers.training.checkpoint import save_weights
+from helpers.training import weights
+from helpers.training.weights import load_weights, save_weights
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
     None,
 )
-PATIENCE = 300  # seconds: for a machine that is busy with trainings
-# Python runs this file when it starts: whom the server asks is written down.
+PATIENCE = 300  # seconds; the machine may be busy
+# Python runs this file at its start; it logs the hosts that the server connects to.
 WATCH = """
 import os, sys
 def note(event, arguments):
@@ -42,14 +43,14 @@ def note(event, arguments):
         line = arguments[0]
     else:
         return
-    with open(os.environ["ASKED"], "a") as file:
+    with open(os.environ["CONTACTED"], "a") as file:
         print(line[0] if isinstance(line, tuple) else line, file=file)
 sys.addaudithook(note)
 """
 
 
 def save_net(path, ab=(15.0, 25.0)):
-    """A small U-Net that gives every pixel one color."""
+    """Save a small U-Net that predicts one color for every pixel."""
     net = nets.build("unet", base=4, levels=2)
     with torch.no_grad():
         net.last.bias.copy_(torch.tensor(ab))
@@ -69,7 +70,7 @@ def gray_portrait(path, size=200, crop=150):
 
 
 def spread(image_bgr):
-    """How far the channels of a picture lie apart, on average."""
+    """Return the mean difference between the largest and the smallest channel."""
     image = image_bgr.astype(int)
     return (image.max(2) - image.min(2)).mean()
 
@@ -80,11 +81,11 @@ def spread(image_bgr):
 @pytest.fixture
 def own_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "WEIGHTS", tmp_path)
-    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
     return tmp_path
 
 
-def test_the_networks_are_the_course_s_own_that_are_there(own_weights):
+def test_by_default_the_course_s_available_networks_are_loaded(own_weights):
     save_net(own_weights / "classifier.safetensors")
     save_net(own_weights / "another.safetensors")
     save_regressor(own_weights / "regressor.safetensors")
@@ -94,7 +95,7 @@ def test_the_networks_are_the_course_s_own_that_are_there(own_weights):
     assert list(demo.load_networks(("another",))) == ["another"]
 
 
-def test_networks_can_be_named_or_given_as_files(own_weights, tmp_path):
+def test_networks_are_found_by_name_or_file(own_weights, tmp_path):
     save_net(own_weights / "colorizer.safetensors")
     other = save_net(tmp_path / "runs" / "colorizer.safetensors")
     assert list(demo.load_networks(("colorizer", str(other)))) == [
@@ -103,49 +104,54 @@ def test_networks_can_be_named_or_given_as_files(own_weights, tmp_path):
     ]
 
 
-def test_without_a_network_that_colors_one_line_says_so(own_weights):
+def test_a_missing_colorizer_is_an_input_error(own_weights):
     with pytest.raises(
-        InputError, match=r"weights/: no network that colors.*--weights"
+        InputError, match=r"weights/: holds no network that colors.*--weights"
     ):
         demo.load_networks()
     path = save_regressor(own_weights / "regressor.safetensors")
-    with pytest.raises(InputError, match="no network that colors"):
+    with pytest.raises(InputError, match="holds no network that colors"):
         demo.load_networks()
     with pytest.raises(InputError, match=r"holds a regressor; give a colorizer"):
         demo.load_networks((str(path),))
 
 
-def test_without_gradio_one_line_says_so(tmp_path, monkeypatch):
+def test_missing_gradio_is_an_input_error(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # the command changes it
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = CliRunner().invoke(main, ["demo"])
     assert result.exit_code == 2
-    assert result.output.startswith("error: gradio is not installed; pip install -e ")
+    assert result.output.startswith(
+        "error: gradio is not installed; run pip install -e "
+    )
     assert result.output.count("\n") == 1
 
 
-def test_a_taken_port_is_passed_over():
+def test_no_free_port_is_an_input_error(tmp_path):
+    path = save_net(tmp_path / "net.safetensors")
+    command = [sys.executable, "-m", "helpers", "demo", "--weights", str(path)]
     with socket.socket() as taken:
-        taken.bind((demo.HOST, 0))
+        taken.bind((HOST, 2**16 - 1))  # the last port: there is no next one
         taken.listen()
-        port = taken.getsockname()[1]
-        assert port < demo.free_port(port) < port + demo.PORTS
+        result = subprocess.run(
+            [*command, "--port", str(2**16 - 1)],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: --port 65535: in use, and so are the next ones; give another port\n"
+    )
 
 
-def test_no_port_is_free(monkeypatch):
-    with socket.socket() as taken:
-        taken.bind((demo.HOST, 0))
-        taken.listen()
-        monkeypatch.setattr(demo, "PORTS", 1)
-        with pytest.raises(InputError, match="--port"):
-            demo.free_port(taken.getsockname()[1])
-
-
-def test_16_bits_and_alpha_are_kept_in_the_download_alone(tmp_path):
+def test_16_bits_and_alpha_are_kept_in_the_download_only(tmp_path):
     image = np.full((6, 4, 4), 40_000, np.uint16)
     image[..., 3] = np.arange(4) * 1000
     cv2.imwrite(str(tmp_path / "deep.png"), image)
-    net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
+    net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
     before, after, download = demo.color_file(
         {"net": net}, tmp_path / "deep.png", "net", 1.0, tmp_path
     )
@@ -158,9 +164,9 @@ def test_16_bits_and_alpha_are_kept_in_the_download_alone(tmp_path):
     assert np.abs(read_image(before).astype(int) - 40_000 // 256).max() <= 1
 
 
-def test_a_photograph_is_read_upright(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn it by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.new("L", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert demo.read_photograph(tmp_path / "turned.jpg").shape == (40, 20, 3)
 
@@ -178,8 +184,8 @@ def test_a_broken_file_is_named_without_its_folder(tmp_path, content):
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_photograph_that_was_removed_is_asked_for_again(tmp_path):
-    with pytest.raises(InputError, match=r"^a\.png: no longer kept here; choose it"):
+def test_a_deleted_photo_must_be_chosen_again(tmp_path):
+    with pytest.raises(InputError, match=r"^a\.png: no longer available; choose"):
         demo.read_photograph(tmp_path / "a.png")
 
 
@@ -194,7 +200,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
         demo.read_photograph(path)
 
 
-def test_too_many_pixels_are_refused_after_decoding_where_the_head_is_unknown(
+def test_too_many_pixels_are_refused_after_decoding_if_the_header_is_unknown(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(demo, "MAX_MEGAPIXELS", 0.001)
@@ -207,13 +213,13 @@ def test_too_many_pixels_are_refused_after_decoding_where_the_head_is_unknown(
     ("shape", "expected"),
     [((90, 80), (90, 80)), ((1600, 20), (1600, 20)), ((3200, 1), (1600, 1))],
 )
-def test_what_is_shown_is_small(shape, expected):
-    assert demo.shown(np.zeros((*shape, 3), np.uint8)).shape == (*expected, 3)
+def test_a_preview_is_small(shape, expected):
+    assert demo.preview(np.zeros((*shape, 3), np.uint8)).shape == (*expected, 3)
 
 
-def test_a_file_is_colored_in_full_size_with_its_own_luminance(tmp_path):
+def test_a_file_is_colored_in_full_size_and_keeps_its_lightness(tmp_path):
     path = gray_portrait(tmp_path / "gray.png", size=1700, crop=1650)
-    net, _ = checkpoint.load_weights(save_net(tmp_path / "net.safetensors"))
+    net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
     before, after, download = demo.color_file({"net": net}, path, "net", 1.0, tmp_path)
     assert download.name == "gray-colored.png"
     gray, colored = read_image(path), read_image(download)
@@ -226,7 +232,7 @@ def test_a_file_is_colored_in_full_size_with_its_own_luminance(tmp_path):
     assert spread(read_image(download)) < 1
 
 
-def test_the_examples_are_old_and_always_the_same(tmp_path):
+def test_the_examples_look_old_and_are_reproducible(tmp_path):
     paths = demo.draw_examples(tmp_path / "one", size=64)
     again = demo.draw_examples(tmp_path / "two", size=64)
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
@@ -236,13 +242,13 @@ def test_the_examples_are_old_and_always_the_same(tmp_path):
     assert images["faded"].min() >= 70 and images["faded"].std() < images["gray"].std()
 
 
-def test_the_status_is_shown_as_it_is():
-    assert demo_page._text("a_b*<i>.png") == "a\\_b\\*&lt;i&gt;.png"
+def test_the_status_is_escaped():
+    assert demo_page._plain_text("a_b*<i>.png") == "a\\_b\\*&lt;i&gt;.png"
 
 
-def test_examples_outlive_the_files_that_are_removed(tmp_path, monkeypatch):
+def test_examples_are_kept_when_gradio_deletes_its_files(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    gradio = demo_page.import_gradio()
+    gradio = demo_page.import_gradio(7860)
     from gradio.route_utils import delete_files_created_by_app
 
     examples = demo.draw_examples(tmp_path / "examples", size=16)
@@ -255,23 +261,22 @@ def test_examples_outlive_the_files_that_are_removed(tmp_path, monkeypatch):
 
 
 class Server:
-    """`deepcolor demo` as a process of its own."""
+    """`deepcolor demo` in its own process; the port that it is given is in use."""
 
     def __init__(self, folder: Path):
-        self.scratch, self.asked = folder / "scratch", folder / "asked"
+        self.scratch, self.contacted = folder / "scratch", folder / "contacted"
         self.scratch.mkdir()
         (folder / "watch").mkdir()
         (folder / "watch/sitecustomize.py").write_text(WATCH)
         weights = [save_net(folder / f"{n}.safetensors") for n in ("one", "two")]
-        with socket.socket() as probe:
-            probe.bind((demo.HOST, 0))
-            port = probe.getsockname()[1]
+        self.taken = socket.create_server((HOST, 0))
+        port = self.taken.getsockname()[1]
         command = [sys.executable, "-m", "helpers", "demo", "--port", str(port)]
         for path in weights:
             command += ["--weights", str(path)]
         paths = {
             "TMPDIR": self.scratch,
-            "ASKED": self.asked,
+            "CONTACTED": self.contacted,
             "PYTHONPATH": folder / "watch",
         }
         self.process = subprocess.Popen(
@@ -292,7 +297,7 @@ class Server:
         self.url = line.split()[1]
 
     def peak_memory(self) -> int:
-        """Bytes that the process has held at most; 0 where nobody tells."""
+        """Return the most bytes of memory that the process has used; 0 if unknown."""
         status = Path(f"/proc/{self.process.pid}/status")
         lines = status.read_text().splitlines() if status.exists() else []
         return sum(int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM"))
@@ -306,6 +311,7 @@ def server(tmp_path_factory):
         started.process.kill()
     started.process.wait()
     started.process.stdout.close()
+    started.taken.close()
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +330,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def hosts():
-    """Whom the browser asked, as (scheme, host and port)."""
+    """The (scheme, host and port) of each request of the browser."""
     return set()
 
 
@@ -332,7 +338,7 @@ def open_page(browser, server, hosts, width):
     page = browser.new_page(viewport={"width": width, "height": 800})
     page.set_default_timeout(PATIENCE * 1000)
     for event in ("request", "websocket"):
-        page.on(event, lambda asked: hosts.add(urlsplit(asked.url)[:2]))
+        page.on(event, lambda request: hosts.add(urlsplit(request.url)[:2]))
     page.goto(server.url)
     page.wait_for_selector("#status[role=status] p")
     return page
@@ -340,12 +346,12 @@ def open_page(browser, server, hosts, width):
 
 @pytest.fixture(scope="module")
 def page(browser, server, hosts):
-    """The page on a wide screen, the same one in all tests."""
+    """The page on a wide screen, shared by all tests."""
     return open_page(browser, server, hosts, width=1280)
 
 
 def upload(page, path, said):
-    """Choose a file; waits until the status says what is expected, and returns it."""
+    """Choose a file; wait until the status contains the given text, and return it."""
     page.set_input_files("input[type=file]", path)
     return wait_for(page, said)
 
@@ -363,7 +369,7 @@ def download(page, folder):
     return path
 
 
-def test_a_photograph_is_uploaded_compared_and_downloaded(page, tmp_path):
+def test_a_photo_is_uploaded_compared_and_downloaded(page, tmp_path):
     gray = gray_portrait(tmp_path / "gray.png")
     assert page.get_by_text("Download as PNG").is_disabled()
     upload(page, gray, "gray.png: colored by one in")
@@ -401,7 +407,7 @@ def test_a_photograph_is_uploaded_compared_and_downloaded(page, tmp_path):
     wait_for(page, "gray.png: colored by one in")
 
 
-def test_a_broken_file_is_named_and_the_page_goes_on(page, tmp_path):
+def test_a_broken_file_is_named_and_the_page_still_works(page, tmp_path):
     broken = tmp_path / "broken <b>_x_.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     said = upload(page, broken, "choose another file")
@@ -413,7 +419,7 @@ def test_a_broken_file_is_named_and_the_page_goes_on(page, tmp_path):
     upload(page, gray_portrait(tmp_path / "next.png"), "next.png: colored")
 
 
-def test_sixty_megapixels_are_colored_in_less_than_2_gb(page, server, tmp_path):
+def test_60_megapixels_are_colored_in_less_than_2_gb(page, server, tmp_path):
     image = np.broadcast_to(np.linspace(0, 255, 10_000, dtype=np.uint8), (6000, 10_000))
     write_image(tmp_path / "large.jpg", np.ascontiguousarray(image))
     upload(page, tmp_path / "large.jpg", "large.jpg: colored")
@@ -422,7 +428,7 @@ def test_sixty_megapixels_are_colored_in_less_than_2_gb(page, server, tmp_path):
     assert shown.evaluate("i => i.decode().then(() => i.naturalWidth)") == 1600
 
 
-def test_what_is_too_large_is_refused_and_the_page_goes_on(page, tmp_path):
+def test_a_file_that_is_too_large_is_refused_and_the_page_still_works(page, tmp_path):
     (tmp_path / "huge.pgm").write_bytes(b"P5 10000 6500 255\n")
     said = upload(page, tmp_path / "huge.pgm", "huge")
     assert said == "huge.pgm: more than 64 megapixels; choose another file"
@@ -448,6 +454,11 @@ def test_nothing_overflows_on_a_phone(server, browser, hosts, tmp_path):
     page.close()
 
 
+def test_a_port_in_use_is_skipped(server):
+    port = server.taken.getsockname()[1]
+    assert port < urlsplit(server.url).port < port + demo_page.NUM_PORTS
+
+
 def test_no_other_file_of_this_computer_is_served(server):
     for path in (PROJECT / "README.md", "/etc/hostname"):
         with pytest.raises(HTTPError, match=r"403|404"):
@@ -455,9 +466,9 @@ def test_no_other_file_of_this_computer_is_served(server):
 
 
 def test_nobody_else_is_asked(page, server, hosts):
-    asked = {host for scheme, host in hosts if scheme not in ("data", "blob")}
-    assert asked == {urlsplit(server.url).netloc}
-    assert set(server.asked.read_text().split()) == {demo.HOST}
+    contacted = {host for scheme, host in hosts if scheme not in ("data", "blob")}
+    assert contacted == {urlsplit(server.url).netloc}
+    assert set(server.contacted.read_text().split()) == {HOST}
 
 
 def test_term_ends_it_and_no_file_is_left(server):
