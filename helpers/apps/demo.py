@@ -21,9 +21,7 @@ from helpers.training.signals import StopSignals
 from helpers.training.weights import WEIGHTS, find_weights, load_weights
 
 OWN = ("colorizer", "classifier")  # the networks in weights/ that color
-PREVIEW_PIXELS = (
-    1600  # longer side of the pictures on the page; downloads keep their size
-)
+PREVIEW_PIXELS = 1600  # longer side of the pictures shown; downloads are full size
 POLL_SECONDS = 0.2
 EXAMPLE_SITTERS = {"gray": 7, "faded": 3, "sepia": 11, "dark": 2}
 SEPIA_BGR = np.array([0.72, 0.93, 1.08], np.float32)

@@ -41,7 +41,7 @@ colors are a guess: a gray photo does not show whether a coat was red or green.
 You can use files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
 Your photos never leave this computer.
 """
-WAITING = "Drop a photo above or choose an example."
+WAITING = "Drop a photo or choose an example."
 CSS = """
 .gradio-container {max-width: 1080px !important; margin: 0 auto !important}
 #intro h1 {font-weight: 600; letter-spacing: -0.01em}

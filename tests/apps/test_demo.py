@@ -268,11 +268,11 @@ class Server:
         self.scratch.mkdir()
         (folder / "watch").mkdir()
         (folder / "watch/sitecustomize.py").write_text(WATCH)
-        weights = [save_net(folder / f"{n}.safetensors") for n in ("one", "two")]
+        networks = [save_net(folder / f"{n}.safetensors") for n in ("one", "two")]
         self.taken = socket.create_server((HOST, 0))
         port = self.taken.getsockname()[1]
         command = [sys.executable, "-m", "helpers", "demo", "--port", str(port)]
-        for path in weights:
+        for path in networks:
             command += ["--weights", str(path)]
         paths = {
             "TMPDIR": self.scratch,
