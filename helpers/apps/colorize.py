@@ -158,8 +158,8 @@ def _to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _predict_ab(net: ChrominanceNet, L: np.ndarray, strength: float) -> DetailedMap:
     """Predict ab for L* (H, W), upsampled to H x W.
 
-    A photograph larger than the network's input gets the network's own small map, without
-    the network's bilinear upsampling, which would ignore the edges of L*.
+    A photograph larger than the network's input gets the map at the network's own
+    resolution, because the network's bilinear upsampling ignores the edges of L*.
     """
     small_L = _shrink(L, 2**net.num_down)
     predict = net.predict_map if L.size > small_L.size else net.predict

@@ -9,7 +9,7 @@ NOISE = 30.0  # variance of L*, squared units, below which the local line is ign
 class DetailedMap:
     """A small chrominance map upsampled along the edges of L*, a few rows at a time.
 
-    ab  (h, w, 2) float32, natural units: the network's own small map
+    ab  (h, w, 2) float32, natural units: the mean of each cell, see `predict_map`
     L   (H, W) float32, the photograph's L* in 0..100
 
     The map is upsampled by cubic interpolation, and the missing detail is added: L* minus

@@ -1,7 +1,7 @@
-"""Data in, matplotlib figure out.
+"""Functions from data to matplotlib figures.
 
-Training and test differ by dash as well as by color; rows of pictures are always
-grayscale, truth, prediction. Chrominance errors are on scale S.
+Training and test curves of a network have one color and differ by their dash. Rows of
+images are always grayscale, truth, prediction. Chrominance errors are on scale S.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,21 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from helpers.evaluation.metrics import Estimate
 
-DPI = 80  # small pictures keep the notebooks under 1 MB
+DPI = 80  # small images keep the notebooks under 1 MB
 PREDICTED, TRUTH = "tab:orange", "tab:blue"
-RAREST = 1e-6  # share of pixels that a histogram shows as none
+TRAINING_DASH, TEST_DASH = (
+    ".-",
+    ".--",
+)  # of a learning curve; its color is the network's
+NETWORK_COLORS = [f"C{number}" for number in range(10)]  # matplotlib's color cycle
+MIN_SHARE = 1e-6  # share of pixels that a histogram shows as none
 SIGNED = ("PiYG_r", "PuOr_r")  # color maps of a* and b*: their middle is 0
 
 
 def show_images(
     images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8
 ) -> Figure:
-    """A grid of pictures (N, 3, H, W) uint8 BGR, shown in their right colors."""
+    """Draw a grid of images (N, 3, H, W) uint8 BGR."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     height = 1.35 if titles else 1.15
@@ -36,7 +41,7 @@ def show_images(
 
 
 def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> Figure:
-    """Named rows of pictures, each (N, 3, H, W) uint8 BGR, one column an image."""
+    """Draw named rows of images, each (N, 3, H, W) uint8 BGR, one column per image."""
     columns = max(map(len, rows.values()))
     fig, axes = _picture_grid(len(rows), columns, 1.15, 1.2)
     for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
@@ -50,9 +55,9 @@ def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> 
 
 
 def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figure:
-    """Named photographs (H, W, 3) uint8 BGR of any size side by side, equally high.
+    """Draw named photographs (H, W, 3) uint8 BGR of any size side by side, equally high.
 
-    `height` is that of each picture in inches.
+    `height` is the height of each photograph in inches.
     """
     widths = [image.shape[1] / image.shape[0] * height for image in pictures.values()]
     fig, axes = plt.subplots(
@@ -66,8 +71,10 @@ def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figu
     return fig
 
 
-def planes(images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()) -> Figure:
-    """Named planes (H, W) side by side, each with its own color bar."""
+def image_planes(
+    images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()
+) -> Figure:
+    """Draw named planes (H, W) side by side, each with its own color bar."""
     fig, axes = plt.subplots(
         1, len(images), figsize=(2.6 * len(images), 2.4), dpi=DPI, layout="constrained"
     )
@@ -88,19 +95,20 @@ def planes(images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()) -> F
 def learning_curves(
     histories: Mapping[str, dict], best: Mapping | None = None
 ) -> Figure:
-    """Training (solid) and test (dashed) error against the epoch, a color a network.
+    """Draw training (solid) and test (dashed) errors against the epoch.
 
-    `best` draws a dotted line at the error of each named predictor.
+    histories  history of each named network; each network has one color
+    best       error of each named predictor, drawn as a dotted line
     """
-    is_crowded = len(histories) > 3  # the legend goes beside the curves
+    is_crowded = len(histories) > 3  # then the legend is placed beside the curves
     size = (8, 3.4) if is_crowded else (6, 3.4)
     fig, ax = plt.subplots(figsize=size, dpi=DPI, layout="constrained")
     for number, (name, history) in enumerate(histories.items()):
-        color = f"C{number}"
-        ax.plot(history["epoch"], history["train_mse"], ".-", color=color,
+        color = NETWORK_COLORS[number % 10]
+        ax.plot(history["epoch"], history["train_mse"], TRAINING_DASH, color=color,
                 label=f"{name}, training")  # fmt: skip
         if "test_mse" in history:
-            ax.plot(history["epoch"], history["test_mse"], ".--", color=color,
+            ax.plot(history["epoch"], history["test_mse"], TEST_DASH, color=color,
                     label=f"{name}, test")  # fmt: skip
     for name, error in (best or {}).items():
         ax.axhline(float(error), color="0.4", linestyle=":", linewidth=1)
@@ -109,23 +117,25 @@ def learning_curves(
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {}
-    ax.legend(fontsize=7, handlelength=3, **beside)  # long enough for a dash to show
+    ax.legend(fontsize=7, handlelength=3, **beside)  # long enough to show a dash
     ax.grid(alpha=0.3, which="both")
     return fig
 
 
-def study_curves(histories: Mapping[str, dict]) -> Figure:
-    """Loss and accuracy of the study against the epoch: training solid, validation dashed.
+def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
+    """Draw loss and accuracy of the ablation study against the epoch.
 
-    The training part's figures are those of its sample, tested as the validation part is.
+    Training curves (solid) show a sample of the training set, which is evaluated in the
+    same way as the validation set (dashed).
     """
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), dpi=DPI, layout="constrained")
     for ax, figure in zip(axes, ("mse", "accuracy"), strict=True):
         for number, (name, history) in enumerate(histories.items()):
-            for part, dash in (("sample", "-"), ("validation", "--")):
-                ax.plot(history["epoch"], history[f"{part}_{figure}"], f".{dash}",
-                        color=f"C{number}",
-                        label=name if dash == "-" else None)  # fmt: skip
+            color = NETWORK_COLORS[number % 10]
+            ax.plot(history["epoch"], history[f"sample_{figure}"], TRAINING_DASH,
+                    color=color, label=name)  # fmt: skip
+            ax.plot(history["epoch"], history[f"validation_{figure}"], TEST_DASH,
+                    color=color)  # fmt: skip
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3, which="both")
     axes[0].set(xlabel="epoch", ylabel="MSE of R, G, B in -1..1", yscale="log")
@@ -135,8 +145,8 @@ def study_curves(histories: Mapping[str, dict]) -> Figure:
     return fig
 
 
-def ladder(errors: Mapping[str, Estimate]) -> Figure:
-    """Error of each named predictor as a bar with its 95 % interval, in given order."""
+def error_bars(errors: Mapping[str, Estimate]) -> Figure:
+    """Draw the error of each named predictor as a bar with its 95 % interval."""
     names, values = list(errors), list(errors.values())
     means = [value.mean for value in values]
     spans = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
@@ -155,8 +165,8 @@ def ladder(errors: Mapping[str, Estimate]) -> Figure:
     return fig
 
 
-def against_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
-    """All networks: our error with its interval, and the published one beside it.
+def compare_with_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
+    """Draw our error of each network with its interval, and the published error.
 
     `rows` holds for each name (mean, low and high in a dict, the published error or None).
     """
@@ -180,7 +190,7 @@ def against_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
 
 
 def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
-    """Predicted (N, 2) against true (N, 2) mean a* and mean b*, with the diagonal."""
+    """Draw predicted (N, 2) against true (N, 2) mean a* and mean b*."""
     fig, axes = plt.subplots(1, 2, figsize=(6, 3), dpi=DPI, layout="constrained")
     for channel, (ax, name) in enumerate(zip(axes, ("a*", "b*"), strict=True)):
         truth, predicted = ab[:, channel].numpy(), ab_hat[:, channel].numpy()
@@ -195,9 +205,9 @@ def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
 
 
 def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
-    """How often each (a*, b*) occurs, one panel for each named ab (N, 2, H, W).
+    """Draw how often each (a*, b*) occurs, one panel per named ab (N, 2, H, W).
 
-    Axes and color scale are common to all panels; the scale is logarithmic.
+    All panels share their axes and a logarithmic color scale.
     """
     fig, axes = plt.subplots(1, len(ab), figsize=(3.2 * len(ab), 3), dpi=DPI,
                              layout="constrained", sharey=True)  # fmt: skip
@@ -206,8 +216,8 @@ def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
     for values in ab.values():
         a, b = values.float().transpose(0, 1).flatten(1).numpy()
         counts, _, _ = np.histogram2d(a, b, bins=[edges, edges])
-        shares.append(np.log10(np.maximum(counts.T / len(a), RAREST)))
-    span = {"vmin": np.log10(RAREST), "vmax": np.max(shares)}
+        shares.append(np.log10(np.maximum(counts.T / len(a), MIN_SHARE)))
+    span = {"vmin": np.log10(MIN_SHARE), "vmax": np.max(shares)}
     for ax, name, share in zip(np.atleast_1d(axes), ab, shares, strict=True):
         drawn = ax.imshow(share, origin="lower", extent=[-limit, limit] * 2, **span)
         ax.set(title=name, xlabel="a*  (green to red)")
@@ -218,12 +228,12 @@ def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
     return fig
 
 
-def strips(
+def color_strips(
     images: Mapping[str, torch.Tensor], span: tuple[float, float], xlabel: str
 ) -> Figure:
-    """Named strips of color (3, H, W) uint8 BGR, one above the other.
+    """Draw named strips of color (3, H, W) uint8 BGR, one above the other.
 
-    The columns of each run from span[0] to span[1] along one common axis.
+    Their columns run from span[0] to span[1] along one common axis.
     """
     height = 0.5 + 0.45 * len(images)
     fig, axes = plt.subplots(len(images), 1, figsize=(6, height), dpi=DPI,
@@ -236,8 +246,8 @@ def strips(
     return fig
 
 
-def costs(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Milliseconds against one number a panel; dotted: in proportion to it.
+def cost_curves(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Draw milliseconds against one number per panel; dotted: proportional to it.
 
     `seconds` holds for each named number its values and the seconds of each.
     """
@@ -247,7 +257,7 @@ def costs(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
         values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
         ax.plot(values, times, "o-", label="measured")
         ax.plot(values, times[-1] * values / values[-1], ":", color="0.4",
-                label="in proportion")  # fmt: skip
+                label="proportional")  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel=name)
         ax.set_xticks(values, labels=map(str, values))
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -261,7 +271,7 @@ def costs(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
 
 
 def to_rgb(image: torch.Tensor) -> np.ndarray:
-    """(3, H, W) uint8 BGR to (H, W, 3) uint8 RGB, as matplotlib wants it."""
+    """Convert (3, H, W) uint8 BGR to (H, W, 3) uint8 RGB for matplotlib."""
     return image.flip(0).permute(1, 2, 0).cpu().numpy()
 
 

@@ -1,6 +1,6 @@
-"""How far a prediction is from the truth; every figure with a bootstrap interval.
+"""Errors of predictions; every mean has a bootstrap interval.
 
-Chrominance errors are taken in natural CIELAB units and reported on scale S: the mean
+Chrominance errors are computed in natural CIELAB units and reported on scale S: the mean
 over images, pixels and both channels of ((a - a_hat) / 255)^2 and ((b - b_hat) / 255)^2.
 It equals the MSE of OpenCV's 8-bit Lab divided by 255, up to a rounding floor of 2e-6.
 """
@@ -29,10 +29,10 @@ class Estimate:
 
 
 def chrominance_mse(ab_hat: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
-    """Error of each image on scale S.
+    """Return the error of each image on scale S.
 
     ab_hat, ab  (B, 2) or (B, 2, H, W), natural units; returns (B,) float32.
-    Raises ValueError when the shapes differ (they would be broadcast without a word).
+    Raises ValueError when the shapes differ (they would be broadcast silently).
     """
     if ab_hat.shape != ab.shape:
         raise ValueError(f"shapes differ: {tuple(ab_hat.shape)}, {tuple(ab.shape)}")
@@ -41,13 +41,13 @@ def chrominance_mse(ab_hat: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy_12(rgb_hat: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
-    """Share of R, G and B values with an error under 12 of 255, (N,) float32.
+    """Return the share of R, G, B values with an error under 12 of 255, (N,) float32.
 
     rgb_hat, rgb  (N, 3, H, W) uint8. Source: report 003. Raises ValueError for another
     dtype (an error of uint8 would wrap) or when the shapes differ.
     """
     if rgb_hat.dtype != torch.uint8 or rgb.dtype != torch.uint8:
-        raise ValueError(f"accuracy_12 wants uint8, got {rgb_hat.dtype}, {rgb.dtype}")
+        raise ValueError(f"accuracy_12 needs uint8, got {rgb_hat.dtype}, {rgb.dtype}")
     if rgb_hat.shape != rgb.shape:
         raise ValueError(f"shapes differ: {tuple(rgb_hat.shape)}, {tuple(rgb.shape)}")
     error = (rgb_hat.short() - rgb.short()).abs()
@@ -55,13 +55,13 @@ def accuracy_12(rgb_hat: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(image_hat: np.ndarray, image: np.ndarray) -> float:
-    """PSNR in dB of two uint8 images (H, W, 3); infinite for equal ones."""
+    """Return the PSNR in dB of two uint8 images (H, W, 3); infinite for equal images."""
     error = np.mean((image_hat.astype(np.float64) - image) ** 2)
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
 
 
 def ssim(image_hat: np.ndarray, image: np.ndarray) -> float:
-    """SSIM in -1..1 of two uint8 images (H, W, 3).
+    """Return the SSIM, in -1..1, of two uint8 images (H, W, 3).
 
     Gaussian window 11x11, sigma 1.5, as Wang, Bovik, Sheikh and Simoncelli (2004).
     """
@@ -79,14 +79,14 @@ def ssim(image_hat: np.ndarray, image: np.ndarray) -> float:
 
 
 def ciede2000(image_hat_bgr: np.ndarray, image_bgr: np.ndarray) -> np.ndarray:
-    """Perceived color difference of each pixel (H, W); 1 is just noticeable."""
+    """Return the perceived color difference of each pixel (H, W); 1 is just noticeable."""
     return skimage.color.deltaE_ciede2000(
         bgr_to_lab(image_bgr), bgr_to_lab(image_hat_bgr)
     )
 
 
 def colorfulness(image_bgr: np.ndarray) -> float:
-    """Colorfulness after Hasler and Suesstrunk (2003) of a uint8 image (H, W, 3).
+    """Return the colorfulness (Hasler and Suesstrunk, 2003) of a uint8 image (H, W, 3).
 
     0 for a gray image; about 15 slightly, 45 quite, 80 highly colorful.
     """
@@ -96,27 +96,46 @@ def colorfulness(image_bgr: np.ndarray) -> float:
     return float(spread + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
-def bootstrap(values, seed: int = 0) -> Estimate:
-    """The mean of per-image values with its 95 % percentile interval.
+def bootstrap(values, groups=None, seed: int = 0) -> Estimate:
+    """Return the mean of per-image values with its 95 % percentile interval.
 
-    `values` has one number an image; images are drawn with replacement 2000 times.
+    values  (N,) one number per image
+    groups  (N,) the sitter of each image. Images of one sitter are not independent, so
+            whole sitters are drawn with replacement, 2000 times (cluster bootstrap).
+            Without groups, or with one group only, images are drawn.
+
+    With few sitters even this interval is too narrow. In a simulation in which sitters and
+    images vary equally (14 images per sitter), it covers the true mean in 84 % of the cases
+    for 5 sitters, 90 % for 10 and 93 % for 50. Drawing images covers it in about 50 %.
     """
     values = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    groups = np.zeros(len(values)) if groups is None else np.asarray(groups)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    if numbers.max() == 0:
+        drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
+        means = values[drawn].mean(axis=1)
+    else:
+        counts = np.bincount(numbers)
+        drawn = rng.integers(len(counts), size=(RESAMPLES, len(counts)))
+        sums = np.bincount(numbers, weights=values)[drawn].sum(axis=1)
+        means = sums / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(float(values.mean()), float(low), float(high))
 
 
-def paired_difference(ours, theirs, seed: int = 0) -> Estimate:
-    """Mean of ours - theirs on the same images; below zero where ours is better."""
-    return bootstrap(np.asarray(ours) - np.asarray(theirs), seed)
+def paired_difference(ours, theirs, groups=None, seed: int = 0) -> Estimate:
+    """Return the mean of ours - theirs on the same images; see `bootstrap`.
+
+    It is below zero where ours is better.
+    """
+    return bootstrap(np.asarray(ours) - np.asarray(theirs), groups, seed)
 
 
 def picture_metrics(predicted: torch.Tensor, truth: torch.Tensor) -> dict[str, list]:
-    """PSNR, SSIM, CIEDE2000 and colorfulness of each pair of pictures.
+    """Return PSNR, SSIM, CIEDE2000 and colorfulness of each pair of images.
 
-    predicted, truth  (N, 3, H, W) uint8 BGR; returns lists of N numbers by name.
+    predicted, truth  (N, 3, H, W) uint8 BGR; the result has lists of N numbers by name.
     """
     rows = []
     for image_hat, image in zip(predicted, truth, strict=True):
@@ -125,9 +144,7 @@ def picture_metrics(predicted: torch.Tensor, truth: torch.Tensor) -> dict[str, l
         difference = ciede2000(image_hat, image)
         rows.append(
             {
-                "psnr": min(
-                    psnr(image_hat, image), 99.0
-                ),  # equal pictures: no infinity
+                "psnr": min(psnr(image_hat, image), 99.0),  # finite for equal images
                 "ssim": ssim(image_hat, image),
                 "ciede2000": float(difference.mean()),
                 "ciede2000_p95": float(np.percentile(difference, 95)),

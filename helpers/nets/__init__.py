@@ -2,6 +2,7 @@
 
 from helpers.nets.base import (
     ChrominanceNet,
+    RgbNet,
     count_gflop,
     count_parameters,
     evaluation_mode,
@@ -11,14 +12,9 @@ from helpers.nets.classifier import Classifier
 from helpers.nets.colorizer import Colorizer
 from helpers.nets.mean_head import MeanHeadUNet
 from helpers.nets.regressor import Regressor
-from helpers.nets.report000 import (
-    GuidedColorizer,
-    PooledColorizer,
-    PooledRegressor,
-    StridedColorizer,
-    StridedRegressor,
-)
-from helpers.nets.report003 import FlatUNet, RgbNet, Stack, WeirdNet
+from helpers.nets.report000 import GuidedColorizer, PooledColorizer, PooledRegressor
+from helpers.nets.report001 import StridedColorizer, StridedRegressor
+from helpers.nets.report003 import FlatUNet, Stack, WeirdNet
 from helpers.nets.report004 import GlobalLocal
 from helpers.nets.unet import UNet, UNetMean
 
@@ -42,7 +38,7 @@ NETWORKS = {
 
 
 def build(name: str, **options) -> ChrominanceNet | RgbNet:
-    """Build a network by its name; `options` go to its class.
+    """Build a network by its name; `options` are those of its class.
 
     Raises ValueError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""What the networks share: from L* in, chrominance out, and the head that ends them."""
+"""Base classes of all networks, and what they are built and described with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.data.lab import L_MAX, AbScale, LabImages
+from helpers.data.pairs import GrayRgb, to_signed
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -19,59 +20,122 @@ ACTIVATIONS = {
 
 
 class ChrominanceNet(nn.Module):
-    """A network from luminance to chrominance.
+    """A network that predicts a map of chrominance from lightness.
 
     A subclass sets `self.scale` (an AbScale) and defines `forward`, from L*/100,
-    (B, 1, H, W) float32 in 0..1, to the head's numbers.
+    (B, 1, H, W) float32 in 0..1, to values on the scale of its head.
+
+    task        what it predicts, see `evaluation.task`
+    size        side in pixels of the images that it is made for
+    num_down    H and W must be multiples of 2^num_down
+    upscale     how many times it enlarges its map, to the size of its input
+    flip_tta    average the prediction with that for the mirror image
     """
 
     task = "map"
-    size = 128  # pixels a side of the pictures it is made for
-    upscale = 1  # how many times it enlarges its map, to the size of its input
+    input_name = "L*/100"
+    size = 128
+    num_down = 0
+    upscale = 1
+    flip_tta = False
     scale: AbScale
 
+    @property
+    def passes(self) -> int:
+        """The number of forward passes that `predict` needs."""
+        return 2 if self.flip_tta else 1
+
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
-        """What of the natural ab (B, 2, H, W) this network predicts."""
+        """Return the labels of natural ab (B, 2, H, W): the map itself."""
         return ab
 
     def target(self, ab: torch.Tensor) -> torch.Tensor:
-        """The numbers the head shall put out for natural ab (B, 2, H, W)."""
+        """Return the labels of natural ab (B, 2, H, W) on the scale of the head."""
         return self.scale.encode(self.true_ab(ab))
 
     def fit_scale(self, ab: torch.Tensor) -> None:
-        """Take the head's scale from the training part's natural ab (N, 2, H, W)."""
+        """Fit the scale of the head to the natural ab (N, 2, H, W) of the training set."""
         self.scale.fit(self.true_ab(ab))
 
     def inputs(self, minibatch: LabImages) -> torch.Tensor:
-        """What `forward` wants of a minibatch."""
+        """Return the input of `forward` for a minibatch."""
         return minibatch.L.float() / L_MAX
 
     def loss(self, y: torch.Tensor, minibatch: LabImages) -> torch.Tensor:
-        """The mean squared error of what `forward` put out, in the head's numbers."""
+        """Return the mean squared error of an output of `forward`, on the head's scale."""
         return F.mse_loss(y.float(), self.target(minibatch.ab))
 
     def reported(self, loss: float) -> float:
-        """A loss as it is reported: on scale S."""
+        """Convert a loss to the scale on which it is reported: scale S."""
         return self.scale.loss_on_scale_s(loss)
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Natural L* (B, 1, H, W) in 0..100 to natural ab, float32."""
-        return self.scale.decode(self(L.float() / L_MAX))
+        """Predict natural ab, float32, from natural L* (B, 1, H, W) in 0..100.
+
+        Returns (B, 2, H, W) for a map and (B, 2) for a mean. With `flip_tta` it is the
+        average of the predictions for the image and for its mirror image.
+        """
+        ab = self.scale.decode(self(L.float() / L_MAX))
+        if not self.flip_tta:
+            return ab
+        flipped = self.scale.decode(self(L.flip(3).float() / L_MAX))
+        return (ab + (flipped.flip(3) if flipped.ndim == 4 else flipped)) / 2
+
+    def predict_map(self, L: torch.Tensor) -> torch.Tensor:
+        """Predict natural ab at the network's own resolution: the mean of each cell.
+
+        L (B, 1, H, W) in 0..100; returns (B, 2, H/upscale, W/upscale) float32. The map that
+        a network enlarges bilinearly in `forward` is trained as the coefficients of that
+        interpolation. The mean of each cell is closer to the truth.
+        """
+        return F.avg_pool2d(self.predict(L), self.upscale)
 
 
 class MeanNet(ChrominanceNet):
-    """A network that predicts the mean a* and mean b* of an image."""
+    """A network that predicts the mean a* and the mean b* of an image."""
 
     task = "mean"
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
-        """The mean of a* and of b* over all pixels, (B, 2)."""
+        """Return the mean of a* and of b* over all pixels, (B, 2)."""
         return ab.mean(dim=(2, 3), dtype=torch.float32)
+
+
+class RgbNet(nn.Module):
+    """A network that predicts RGB from gray, for the ablation study.
+
+    forward: gray (B, 1, H, W) in -1..1 -> RGB (B, 3, H, W).
+    """
+
+    task = "rgb"
+    input_name = "gray"
+    size = 80
+    flip_tta = False
+    passes = 1
+
+    def fit_scale(self, rgb: torch.Tensor) -> None:
+        """Do nothing: the scale is fixed."""
+
+    def inputs(self, minibatch: GrayRgb) -> torch.Tensor:
+        """Return gray (B, 1, H, W) in -1..1."""
+        return to_signed(minibatch.gray)
+
+    def loss(self, y: torch.Tensor, minibatch: GrayRgb) -> torch.Tensor:
+        """Return the mean squared error of R, G, B in -1..1."""
+        return F.mse_loss(y.float(), to_signed(minibatch.rgb))
+
+    def reported(self, loss: float) -> float:
+        """Return the loss unchanged."""
+        return loss
+
+    def predict(self, gray: torch.Tensor) -> torch.Tensor:
+        """Predict RGB (B, 3, H, W) float32, about -1..1, from gray (B, 1, H, W) uint8."""
+        return self(to_signed(gray)).float()
 
 
 @contextmanager
 def evaluation_mode(net: nn.Module) -> Iterator[None]:
-    """Evaluate `net` without gradients; each layer is left in the mode it was found in."""
+    """Put `net` in evaluation mode, without gradients; restore each layer's mode."""
     was_training = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -83,39 +147,48 @@ def evaluation_mode(net: nn.Module) -> Iterator[None]:
 
 
 def activation(head: str) -> nn.Module:
-    """The last layer that a head names; raises ValueError for an unknown name."""
+    """Return the last layer of a head; raise ValueError for an unknown name."""
     if head not in ACTIVATIONS:
         raise ValueError(f"head {head!r}: use one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[head]()
 
 
 def init_to_neutral(last_layer: nn.Module, head: str) -> None:
-    """Let an untrained network put out neutral gray.
+    """Set the bias so that an untrained network predicts neutral gray.
 
     A ReLU head that starts below zero has no gradient and never learns.
     """
     nn.init.constant_(last_layer.bias, 128 / 255 if head == "relu" else 0.0)
 
 
+def norm_and_relu(maps: int, slope: float = 0.0) -> list[nn.Module]:
+    """Return BatchNorm and ReLU, or LeakyReLU with this slope."""
+    return [nn.BatchNorm2d(maps), nn.LeakyReLU(slope) if slope else nn.ReLU()]
+
+
 def count_parameters(net: nn.Module) -> int:
-    """The number of trained numbers."""
+    """Return the number of trained parameters."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
 def count_gflop(net: nn.Module) -> float:
-    """10^9 multiplications and additions for one picture of the size it is made for."""
+    """Return the 10^9 multiplications and additions of `predict` for one image.
+
+    The image has the size that the network is made for; with `flip_tta`, both passes
+    count.
+    """
     counter = FlopCounterMode(display=False)
     device = next(net.parameters()).device
     with evaluation_mode(net), counter:
         net(torch.zeros(1, 1, net.size, net.size, device=device))
-    return counter.get_total_flops() / 1e9
+    return net.passes * counter.get_total_flops() / 1e9
 
 
 def size_table(net: nn.Module, size: int = 0) -> str:
-    """Each layer's output size and parameters, measured by a forward pass.
+    """Return each layer's output size and parameters, measured by a forward pass.
 
-    `size` is the height and width of the input in pixels; 0: the size that the network is
-    made for. The network is left as it was.
+    `size` is the side of the input in pixels; 0 takes the size that the network is made
+    for. The network is left as it was.
     """
     size = size or net.size
     rows, hooks = [], []
@@ -124,9 +197,8 @@ def size_table(net: nn.Module, size: int = 0) -> str:
         name, shape = type(module).__name__, " x ".join(map(str, output.shape[1:]))
         rows.append(f"{name:<18}{shape:>16}{count_parameters(module):>12,}")
 
-    layers = [m for m in net.modules() if not list(m.children())]
-    for layer in layers:
-        if not isinstance(layer, AbScale):
+    for layer in net.modules():
+        if not list(layer.children()) and not isinstance(layer, AbScale):
             hooks.append(layer.register_forward_hook(note))
     device = next(net.parameters()).device
     try:
@@ -136,7 +208,6 @@ def size_table(net: nn.Module, size: int = 0) -> str:
         for hook in hooks:
             hook.remove()
     head = f"{'layer':<18}{'output':>16}{'parameters':>12}"
-    seen = "input gray" if net.task == "rgb" else "input L*/100"
-    first = f"{seen:<18}{f'1 x {size} x {size}':>16}{0:>12}"
+    first = f"{f'input {net.input_name}':<18}{f'1 x {size} x {size}':>16}{0:>12}"
     last = f"{'total':<34}{count_parameters(net):>12,}"
     return "\n".join([head, first, *rows, last])

@@ -1,105 +1,117 @@
-"""Predictors that a network has to beat: constants and tables, fitted in one pass.
+"""Predictors that a network must beat: constants and tables, fitted in one pass.
 
-Each takes the training part and predicts natural ab (B, 2, H, W) float32 from natural
-L* (B, 1, H, W), as a network's `predict` does, so that one `evaluate` serves all.
+Each is fitted to the training set and predicts natural ab from natural L* (or RGB from
+gray), as a network's `predict` does, so that one `evaluate` serves all.
 """
 
 import torch
 
 from helpers.data.lab import L_MAX, LabImages
+from helpers.data.pairs import GrayRgb, to_signed
 
-CHUNK = 256  # images converted to float32 at a time
+CHUNK = 256  # images converted to float at a time
 
 
 class Baseline:
-    """What all share: they predict the color of each pixel, unless they say otherwise."""
+    """Base class: a baseline predicts the color of each pixel unless it says otherwise."""
+
+    task = "map"
 
     def __init__(self, train: LabImages):
         pass
 
-    def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
-        """What of the natural ab (B, 2, H, W) the baseline predicts."""
-        return ab
-
 
 class NeutralGray(Baseline):
-    """a* = b* = 0 everywhere: the photograph as it is without color."""
+    """a* = b* = 0 everywhere: the photograph without color."""
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Zeros (B, 2, H, W)."""
+        """Return zeros (B, 2, H, W)."""
         return torch.zeros(len(L), 2, *L.shape[2:])
 
 
 class MeanColor(Baseline):
-    """One (a*, b*) for all pixels: the mean of the training part."""
+    """One (a*, b*) for all pixels: the mean of the training set."""
 
     def __init__(self, train: LabImages):
         self.ab = train.ab.mean(dim=(0, 2, 3), dtype=torch.float32)  # (2,)
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """The mean color at every pixel."""
+        """Return the mean color at every pixel, (B, 2, H, W)."""
         return self.ab.view(1, 2, 1, 1).expand(len(L), 2, *L.shape[2:])
 
 
 class MeanChrominance(MeanColor):
-    """The same constant, tested as a regressor is: on the mean (a*, b*) of an image."""
+    """The same constant as a prediction of the mean (a*, b*) of an image."""
 
-    def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
-        """The mean over all pixels, (B, 2)."""
-        return ab.mean(dim=(2, 3), dtype=torch.float32)
+    task = "mean"
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """The constant for each image, (B, 2)."""
+        """Return the constant for each image, (B, 2)."""
         return self.ab.expand(len(L), 2)
 
 
 class PixelMean(Baseline):
-    """The mean (a*, b*) of the training part at each pixel position."""
+    """The mean (a*, b*) of the training set at each pixel position."""
 
     def __init__(self, train: LabImages):
         self.ab = train.ab.mean(dim=0, dtype=torch.float32)  # (2, H, W)
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """The same map for every image."""
+        """Return the same map for every image, (B, 2, H, W)."""
         return self.ab.expand(len(L), -1, -1, -1)
 
 
 class LightnessTable(Baseline):
     """A table of 256 entries: level of L* -> mean (a*, b*) of the training pixels.
 
-    Entries that no training pixel meets hold the mean color.
+    levels  entries over the range of the input
+    cell    None, or the side in pixels of the squares that have a table each
+
+    Entries without a training pixel hold the mean of the training set.
     """
 
     levels = 256
-    cell = None  # one table for the whole picture
+    cell = None
 
-    def __init__(self, train: LabImages):
-        height, width = train.L.shape[2:]
+    def __init__(self, train: LabImages | GrayRgb):
+        height, width = train.inputs.shape[2:]
         self.shape = (height, width) if self.cell else None
-        self.num_cells = self._cells(height, width).max().item() + 1
-        size = self.num_cells * self.levels
-        total, count = torch.zeros(2, size, dtype=torch.float64), torch.zeros(size)
-        for part_L, part_ab in zip(
-            train.L.split(CHUNK), train.ab.split(CHUNK), strict=True
+        size = self.levels * (self._cells(height, width).max().item() + 1)
+        channels = train.truth.shape[1]
+        total, count = (
+            torch.zeros(channels, size, dtype=torch.float64),
+            torch.zeros(size),
+        )
+        for inputs, truth in zip(
+            train.inputs.split(CHUNK), train.truth.split(CHUNK), strict=True
         ):
-            entry = self._entry(part_L).flatten()
+            entry = self._entry(inputs).flatten()
             count += torch.bincount(entry, minlength=size)
-            for channel in range(2):
-                values = part_ab[:, channel].double().flatten()
-                total[channel] += torch.bincount(entry, values, minlength=size)
-        mean = MeanColor(train).ab.view(2, 1)
+            for sums, values in zip(total, self._values(inputs, truth), strict=True):
+                sums += torch.bincount(entry, values.double().flatten(), minlength=size)
+        mean = self._mean(train, total, count).view(-1, 1)
         self.table = torch.where(count > 0, total / count.clamp_min(1), mean).float()
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Look each pixel's color up."""
-        return self.table[:, self._entry(L)].transpose(0, 1)  # (B, 2, H, W)
+        """Return the table's color of each pixel, (B, 2, H, W)."""
+        return self.table[:, self._entry(L)].transpose(0, 1)
 
-    def _entry(self, L: torch.Tensor) -> torch.Tensor:
-        if self.shape and self.shape != L.shape[2:]:
-            raise ValueError(f"fitted at {self.shape}, asked at {tuple(L.shape[2:])}")
-        level = (L[:, 0].float() * (self.levels / L_MAX)).long()
-        level = level.clamp(0, self.levels - 1)  # (B, H, W)
-        return self._cells(*L.shape[2:]) * self.levels + level
+    def _values(self, inputs: torch.Tensor, truth: torch.Tensor):
+        """Return one tensor (B, H, W) per channel: what the table averages."""
+        return truth.unbind(1)
+
+    def _mean(self, train, total, count) -> torch.Tensor:
+        return MeanColor(train).ab
+
+    def _level(self, inputs: torch.Tensor) -> torch.Tensor:
+        level = (inputs[:, 0].float() * (self.levels / L_MAX)).long()
+        return level.clamp(0, self.levels - 1)  # (B, H, W)
+
+    def _entry(self, inputs: torch.Tensor) -> torch.Tensor:
+        height, width = inputs.shape[2:]
+        if self.shape and self.shape != (height, width):
+            raise ValueError(f"fitted at {self.shape}, used at {(height, width)}")
+        return self._cells(height, width) * self.levels + self._level(inputs)
 
     def _cells(self, height: int, width: int) -> torch.Tensor:
         if self.cell is None:
@@ -110,7 +122,36 @@ class LightnessTable(Baseline):
 
 
 class PositionTable(LightnessTable):
-    """A table per cell of 4x4 pixels with 32 levels of L*: it knows where faces are."""
+    """One table of 32 levels per cell of 4x4 pixels: it depends on the position."""
+
+    levels = 32
+    cell = 4
+
+
+class RgbTable(LightnessTable):
+    """A table gray -> mean RGB of the training pixels, for the ablation study.
+
+    An entry holds the mean of R, G, B minus gray; the pixel's own gray is added.
+    """
+
+    task = "rgb"
+
+    def predict(self, gray: torch.Tensor) -> torch.Tensor:
+        """Return RGB (B, 3, H, W) in about -1..1 for gray (B, 1, H, W) uint8."""
+        return to_signed(gray) + super().predict(gray) / 127.5
+
+    def _values(self, inputs: torch.Tensor, truth: torch.Tensor):
+        return (truth.double() - inputs).unbind(1)
+
+    def _mean(self, train, total, count) -> torch.Tensor:
+        return total.sum(dim=1) / count.sum()
+
+    def _level(self, gray: torch.Tensor) -> torch.Tensor:
+        return gray[:, 0].long() * self.levels // 256
+
+
+class RgbPositionTable(RgbTable):
+    """One table of 32 levels per cell of 4x4 pixels."""
 
     levels = 32
     cell = 4
@@ -122,4 +163,8 @@ BASELINES = {
     "per-pixel mean": PixelMean,
     "table L -> ab": LightnessTable,
     "table (L, position) -> ab": PositionTable,
+}
+RGB_TABLES = {
+    "table gray -> RGB": RgbTable,
+    "table (gray, position) -> RGB": RgbPositionTable,
 }

@@ -1,4 +1,4 @@
-"""A U-Net that classifies: for each pixel a probability for each bin of the ab plane."""
+"""A U-Net that predicts a probability for each bin of the ab plane, for each pixel."""
 
 import torch
 from torch import nn
@@ -8,27 +8,28 @@ from helpers.data.lab import L_MAX
 from helpers.nets.base import ChrominanceNet
 from helpers.nets.unet import UNetTrunk
 
-REACH = 110  # |a*| and |b*| of sRGB stay below
-NEIGHBORS = 5  # bins that share a pixel
+REACH = 110  # |a*| and |b*| of sRGB are smaller
+NEIGHBORS = 5  # bins among which a pixel's label is divided
 SMOOTHING = 5.0  # sigma of the smoothed histogram, natural units
-RAREST = 1e-8  # smallest frequency of a bin, so that its logarithm is finite
+MIN_FREQUENCY = 1e-8  # of a bin, so that its logarithm is finite
 
 
 class Classifier(ChrominanceNet):
-    """The U-Net's trunk with a probability for each of Q bins in place of two numbers.
+    """The U-Net's trunk with a probability for each of Q bins instead of two values.
 
-    base, levels, max_channels, unshuffle, up_convs  as `UNetTrunk` has them
-    grid         distance of two bins on the ab plane, natural units
-    num_bins     Q: the bins of the grid that the training part uses most, nearby colors
-                 counted in (`fit_scale`)
-    lam          the paper's lambda, the even share in the frequencies by whose inverse a
-                 pixel is weighed: 1 weighs all alike, 1/2 is the paper's rebalancing
-    temperature  1 decodes to the mean of the bins, near 0 to the likeliest; 0.38 is the
-                 paper's annealed mean. A buffer, so that weights carry it; for another
-                 one, without training anew: `net.temperature.fill_(0.38)`
+    base, levels, max_channels, unshuffle, up_convs  see `UNetTrunk`
+    grid         distance between two bins on the ab plane, natural units
+    num_bins     Q: the bins of the grid that occur most often in the training set, after
+                 smoothing (`fit_scale`)
+    lam          lambda of the paper, the uniform share in the frequencies by whose inverse
+                 a pixel is weighted: 1 weights all alike, 1/2 is the paper's rebalancing
+    temperature  1 decodes to the mean of the bins, near 0 to the most probable; 0.38 is the
+                 paper's annealed mean. It is a buffer, so that weights carry it; change it
+                 without training by `net.temperature.fill_(0.38)`
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> logits
-    (B, Q, H/unshuffle, W/unshuffle). An untrained network answers the training part's frequencies.
+    (B, Q, H/unshuffle, W/unshuffle). An untrained network predicts the frequencies of the
+    training set.
     Source: Zhang, Isola and Efros, ECCV 2016, with a finer grid (theirs is 10).
     """
 
@@ -67,19 +68,19 @@ class Classifier(ChrominanceNet):
 
     @property
     def weights(self) -> torch.Tensor:
-        """What a pixel weighs in the loss by its nearest bin, (Q,); on average 1."""
+        """The weight of a pixel in the loss by its nearest bin, (Q,); on average 1."""
         mixed = (1 - self.lam) * self.frequency + self.lam / len(self.frequency)
         return (1 / mixed) / (self.frequency / mixed).sum()
 
     def fit_scale(self, ab: torch.Tensor) -> None:
-        """Take bins and frequencies from the training part's natural ab (N, 2, H, W).
+        """Choose bins and frequencies from natural ab (N, 2, H, W) of the training set.
 
         The frequencies are those of the nearest grid points, smoothed over the plane.
         """
         reach = int(REACH / self.grid)
         side = 2 * reach + 1
         counts = torch.zeros(side**2, dtype=torch.float64, device=ab.device)
-        for chunk in ab.split(256):  # all at once in float32 would fill the memory
+        for chunk in ab.split(256):  # all at once in float32 would need too much memory
             steps = (self._small(chunk) / self.grid).round().long() + reach
             a, b = steps.clamp(0, side - 1).unbind(1)
             counts += torch.bincount((a * side + b).flatten(), minlength=side**2)
@@ -88,7 +89,7 @@ class Classifier(ChrominanceNet):
         smooth = (blur @ (counts / counts.sum()).view(side, side) @ blur).flatten()
         ranked = smooth.argsort(descending=True, stable=True)
         chosen = ranked[: len(self.centers)].sort().values
-        share = (smooth[chosen] / smooth[chosen].sum()).clamp_min(RAREST)
+        share = (smooth[chosen] / smooth[chosen].sum()).clamp_min(MIN_FREQUENCY)
         self.centers.copy_(torch.cartesian_prod(axis, axis)[chosen])
         self.frequency.copy_(share / share.sum())
         _tabulate(self)
@@ -98,11 +99,11 @@ class Classifier(ChrominanceNet):
         return self.last(self.trunk(L)) + self.frequency.log().view(-1, 1, 1)
 
     def target(self, ab: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The soft encoding of natural ab (B, 2, H, W) at the size of the logits.
+        """Return the soft encoding of natural ab (B, 2, H, W) at the size of the logits.
 
-        Returns the five bins nearest to the whole (a, b), the nearest first,
-        (B, 5, H/unshuffle, W/unshuffle) int64, and their shares exp(-d^2 / (2 sigma^2)) of the exact
-        color, normalized, of the same shape; sigma is half the grid.
+        It consists of the five bins nearest to the rounded (a, b), the nearest first,
+        (B, 5, H/unshuffle, W/unshuffle) int64, and of their shares in the same shape:
+        exp(-d^2 / (2 sigma^2)), normalized, d from the exact color, sigma half the grid.
         """
         small = self._small(self.true_ab(ab))
         a, b = (small.round().long().clamp(-REACH, REACH) + REACH).unbind(1)
@@ -114,27 +115,31 @@ class Classifier(ChrominanceNet):
         return bins.permute(0, 3, 1, 2), shares.permute(0, 3, 1, 2)
 
     def loss(self, y: torch.Tensor, minibatch) -> torch.Tensor:
-        """The cross-entropy of the soft encoding, weighed by the nearest bin."""
+        """Return the cross-entropy of the soft encoding, weighted by the nearest bin."""
         bins, shares = self.target(minibatch.ab)
         log_p = y.float().log_softmax(dim=1).gather(1, bins)
         return -(self.weights[bins[:, 0]] * (shares * log_p).sum(dim=1)).mean()
 
     def reported(self, loss: float) -> float:
-        """A loss as it is reported: cross-entropy in nats a pixel, no squared error."""
+        """Return the loss unchanged: cross-entropy in nats per pixel, no squared error."""
         return loss
 
     def decode(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Logits (B, Q, h, w) to natural ab (B, 2, h, w), float32: the annealed mean."""
+        """Convert logits (B, Q, h, w) to natural ab (B, 2, h, w): the annealed mean."""
         p = (logits.float() / temperature).softmax(dim=1)
         return F.conv2d(p, self.centers.t()[:, :, None, None])
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Natural L* (B, 1, H, W) in 0..100 to natural ab, float32, enlarged bilinearly."""
-        ab = self.decode(self(L.float() / L_MAX), self.temperature)
+        """Predict natural ab (B, 2, H, W) float32 from natural L*, enlarged bilinearly."""
+        ab = self.predict_map(L)
         return F.interpolate(ab, scale_factor=self.upscale, mode="bilinear")
 
+    def predict_map(self, L: torch.Tensor) -> torch.Tensor:
+        """Predict the map that is trained: (B, 2, H/unshuffle, W/unshuffle) natural ab."""
+        return self.decode(self(L.float() / L_MAX), self.temperature)
+
     def extra_repr(self) -> str:
-        """Show what tells two classifiers apart where the network is printed."""
+        """Show the options that distinguish two classifiers when they are printed."""
         return f"grid={self.grid}, lam={self.lam}"
 
     def _small(self, ab: torch.Tensor) -> torch.Tensor:
@@ -142,7 +147,7 @@ class Classifier(ChrominanceNet):
 
 
 def _tabulate(net: Classifier, *_) -> None:
-    """Note the nearest bins of each whole (a, b): to look up is faster than to search."""
+    """Tabulate the nearest bins of each whole (a, b): a look-up is faster than a search."""
     axis = torch.arange(
         -REACH, REACH + 1, device=net.centers.device, dtype=torch.float32
     )

@@ -1,4 +1,4 @@
-"""The colorizer: N layers down, N layers up, from L* to a*, b* at the input's size."""
+"""The colorizer: N downsampling and N upsampling layers, from L* to a*, b*."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,25 @@ import torch
 from torch import nn
 
 from helpers.data.lab import AbScale
-from helpers.nets.base import ChrominanceNet, activation, init_to_neutral
+from helpers.nets.base import (
+    ChrominanceNet,
+    activation,
+    init_to_neutral,
+    norm_and_relu,
+)
 
 
 class Colorizer(ChrominanceNet):
-    """An encoder and decoder without skips.
+    """An encoder and decoder without skip connections.
 
     maps       feature maps after each of the N downsampling layers; the decoder mirrors
-               them. An int with `num_down` gives the same number everywhere.
-    num_down   N, when `maps` is an int (the assignment starts with 5: 128 -> 4 -> 128)
+               them. An int stands for the same number after all `num_down` layers.
+    num_down   N, if `maps` is an int (the assignment starts with 5: 128 -> 4 -> 128)
     upsample   "transposed": 4x4 transposed convolution of stride 2;
                "nearest": nearest-neighbor upsampling, then a 3x3 convolution
     batchnorm  BatchNorm after each hidden convolution
     head       relu, sigmoid, tanh or linear
-    labels     scale of the labels; the head's own unless another is named
+    labels     scale of the labels, by the name of a head; by default the head's own
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^N -> (B, 2, H, W).
     Source: the assignment, "Colorize the image" and "Batch Normalization".
@@ -39,7 +44,7 @@ class Colorizer(ChrominanceNet):
             raise ValueError(f"upsample {upsample!r}: use transposed or nearest")
         self.scale = AbScale(labels or head)
         maps = [maps] * num_down if isinstance(maps, int) else list(maps)
-        bias = not batchnorm  # BatchNorm's shift takes the place of the bias
+        bias = not batchnorm  # BatchNorm's shift replaces the bias
 
         down, channels = [], 1
         for width in maps:
@@ -60,16 +65,16 @@ class Colorizer(ChrominanceNet):
         self.up = nn.Sequential(*up, *last, activation(head))
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) in 0..1 to the head's numbers (B, 2, H, W)."""
+        """L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
         return self.up(self.down(L))
 
 
 def _norm_and_relu(maps: int, batchnorm: bool) -> list[nn.Module]:
-    return [nn.BatchNorm2d(maps), nn.ReLU()] if batchnorm else [nn.ReLU()]
+    return norm_and_relu(maps) if batchnorm else [nn.ReLU()]
 
 
 def _double(channels: int, maps: int, how: str, bias: bool) -> list[nn.Module]:
-    """Layers that double the height and width."""
+    """Return layers that double height and width."""
     if how == "transposed":
         return [nn.ConvTranspose2d(channels, maps, 4, stride=2, padding=1, bias=bias)]
     return [

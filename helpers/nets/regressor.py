@@ -1,4 +1,4 @@
-"""The regressor: from a luminance image to its mean a* and mean b*."""
+"""The regressor: from the lightness of an image to its mean a* and mean b*."""
 
 import torch
 from torch import nn
@@ -10,21 +10,30 @@ NUM_MODULES = 7  # 128 -> 1
 
 
 class Regressor(MeanNet):
-    """Seven modules of 5x5 convolution, stride 2, and ReLU: 128 to 1 pixel, two outputs.
+    """Seven modules of 5x5 convolution, stride 2, and ReLU: from 128 pixels to 1.
 
-    `maps` feature maps in the hidden layers (the assignment starts with 3), BatchNorm
-    after each hidden convolution on or off, `head` one of relu, sigmoid, tanh, linear
-    (the assignment's seventh ReLU is head="relu").
+    maps       feature maps in the hidden layers (the assignment starts with 3)
+    batchnorm  BatchNorm after each hidden convolution
+    head       relu, sigmoid, tanh or linear; the assignment's seventh ReLU is "relu"
+    flip_tta   average the predictions for the image and its mirror image, which have the
+               same mean color
 
-    The hidden weights start as He et al. (ICCV 2015) propose: with PyTorch's default each
-    layer would halve what it is given, and little would arrive after seven.
+    The hidden weights are initialized as in He et al. (ICCV 2015). With PyTorch's default,
+    each layer would halve its input, and little would remain after seven layers.
 
-    forward: L*/100 (B, 1, 128, 128) -> (B, 2) in the numbers of the head.
+    forward: L*/100 (B, 1, 128, 128) -> (B, 2) on the scale of the head.
     Source: the assignment, "Build a simple regressor".
     """
 
-    def __init__(self, maps: int = 3, batchnorm: bool = False, head: str = "relu"):
+    def __init__(
+        self,
+        maps: int = 3,
+        batchnorm: bool = False,
+        head: str = "relu",
+        flip_tta: bool = True,
+    ):
         super().__init__()
+        self.flip_tta = flip_tta
         self.scale = AbScale(head)
         layers: list[nn.Module] = []
         channels = 1
@@ -41,12 +50,5 @@ class Regressor(MeanNet):
         self.layers = nn.Sequential(*layers, last, activation(head))
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) to (B, 2); sizes other than 128 are averaged at the end."""
+        """L*/100 (B, 1, H, W) to (B, 2); larger outputs than 1 x 1 are averaged."""
         return self.layers(L).mean(dim=(2, 3))
-
-    def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Natural L* (B, 1, H, W) to natural (B, 2): the mean of both ways to look at it.
-
-        A mirrored picture has the same mean color, so the network is asked twice.
-        """
-        return (super().predict(L) + super().predict(L.flip(3))) / 2

@@ -1,48 +1,21 @@
-"""The networks of the ablation study (report 003): from a gray picture straight to RGB.
-
-All keep the picture's size. Gray and colors are scaled to -1..1.
-"""
+"""The networks of the ablation study (report 003): from gray to RGB at the same size."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-
-class RgbNet(nn.Module):
-    """A network from gray to RGB, trained on `study.GrayRgb`."""
-
-    task = "rgb"
-    size = 80
-
-    def fit_scale(self, rgb: torch.Tensor) -> None:
-        """Nothing to take from the training part: the scale is fixed."""
-
-    def inputs(self, minibatch) -> torch.Tensor:
-        """Gray (B, 1, H, W) in -1..1."""
-        return to_signed(minibatch.gray)
-
-    def loss(self, y: torch.Tensor, minibatch) -> torch.Tensor:
-        """The mean squared error of R, G, B in -1..1."""
-        return F.mse_loss(y.float(), to_signed(minibatch.rgb))
-
-    def reported(self, loss: float) -> float:
-        """A loss as it is reported: as it is."""
-        return loss
-
-    def predict(self, gray: torch.Tensor) -> torch.Tensor:
-        """Gray (B, 1, H, W) uint8 to RGB (B, 3, H, W) float32, about -1..1."""
-        return self(to_signed(gray)).float()
+from helpers.nets.base import RgbNet
 
 
 class Stack(RgbNet):
-    """`layers` convolutions of k x k with ReLU between them, the last one to RGB.
+    """`layers` convolutions with `kernel` x `kernel` weights and ReLU between them.
 
     maps       feature maps of the hidden layers
     batchnorm  "": none;
-               "everywhere": after each convolution, the last one too, and always with
-               the statistics of the minibatch, in tests as well: so the study had it;
-               "hidden": after each hidden convolution, with running statistics for tests
-    tanh       end in a Tanh
+               "everywhere": after each convolution, including the last one, and always with
+               the statistics of the minibatch, also in evaluation mode: as in the study;
+               "hidden": after each hidden convolution, with running statistics
+    tanh       end with a Tanh
 
     forward: gray (B, 1, H, W) in -1..1 -> RGB (B, 3, H, W).
     """
@@ -120,11 +93,6 @@ class WeirdNet(RgbNet):
             for conv, pair in zip(self.pairs, joined, strict=True)
         ]
         return self.last(F.leaky_relu(self.join(torch.cat(pairs, dim=1))))
-
-
-def to_signed(values: torch.Tensor) -> torch.Tensor:
-    """uint8 0..255 to float32 -1..1."""
-    return values.float() / 127.5 - 1
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""How a network is trained: epochs, minibatches, optimizer, schedule."""
+"""How a network is trained: minibatches, optimizer, schedule, when to stop."""
 
 import math
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from torch import nn
 from helpers.files import InputError
 from helpers.training.muon import Muon
 
-START = 25  # onecycle begins with the peak of the learning rate over this
+DIV_FACTOR = 25  # OneCycle starts at the peak of the learning rate divided by this
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
 
-    num_epochs    passes over the training part
+    num_epochs    passes over the training set
     batch_size    images in a minibatch
-    lr            learning rate; the peak where the schedule is onecycle
+    lr            learning rate; its peak where the schedule is onecycle
     optimizer     "adamw", "adam", "sgd" or "muon"
     schedule      "onecycle" (warm up, then down to `lr_end`) or "constant"
     weight_decay  as the optimizer defines it
     momentum      of sgd
-    patience      stop after so many epochs without a better validation figure; 0: never
-    delta         another rule to stop, where it is not 0: see `has_settled`
-    lr_end        of onecycle, as a share of the peak
-    flip_only_end     share of the epochs, the last ones, in which images that are augmented
-                  anew are mirrored at most: what is tested is no crop either
-    best          the validation figure that says which epoch's weights are kept: "mse"
+    patience      stop after this many epochs without a better validation figure; 0: never
+    delta         if not 0, stop by another rule: see `has_settled`
+    lr_end        last learning rate of onecycle, as a share of the peak
+    flip_only_end share of the epochs, at the end, in which fresh images are only flipped:
+                  the test images are not cropped either
+    best          the validation figure that chooses the epoch whose weights are kept: "mse"
                   (lowest) or "accuracy" (highest)
     """
 
@@ -48,17 +48,17 @@ class Recipe:
     best: str = "mse"
 
     def is_flip_only(self, epoch: int) -> bool:
-        """Whether this epoch, counted from 1, is one of the plain ones at the end."""
+        """Whether fresh images are only flipped in this epoch, counted from 1."""
         return epoch > round((1 - self.flip_only_end) * self.num_epochs)
 
 
 def minibatches(
     num_images: int, batch_size: int, seed: int, epoch: int
 ) -> tuple[torch.Tensor, ...]:
-    """A tuple of index tensors that visits every image once, each epoch in its own order.
+    """Return index tensors that visit every image once, in another order in each epoch.
 
-    The minibatches are equal in size but for one image, so none is left with a single
-    image, for which BatchNorm has no variance.
+    The sizes differ by one image at most, so that no minibatch has a single image, for
+    which BatchNorm has no variance.
     """
     generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
     order = torch.randperm(num_images, generator=generator)
@@ -69,9 +69,9 @@ def minibatches(
 
 
 def has_settled(losses: Sequence[float], patience: int, delta: float) -> bool:
-    """Whether the last `patience` losses changed by less than `delta` each time.
+    """Whether each change between the last `patience` losses is smaller than `delta`.
 
-    Ten losses have nine changes; up and down count alike. Report 003's rule to stop.
+    Ten losses have nine changes, upward or downward. This is report 003's rule to stop.
     """
     last = losses[-patience:]
     changes = [abs(after - before) for before, after in pairwise(last)]
@@ -81,10 +81,10 @@ def has_settled(losses: Sequence[float], patience: int, delta: float) -> bool:
 def make_optimizer(
     net: nn.Module, recipe: Recipe, steps_per_epoch: int, fused: bool = False
 ):
-    """The recipe's optimizer and its schedule, which is stepped after each minibatch.
+    """Return the recipe's optimizer and its schedule, to be stepped after each minibatch.
 
-    `fused` computes the optimizer's step in one kernel (not Muon's). Raises InputError for
-    an unknown optimizer or schedule.
+    `fused` computes the step of the optimizer in one kernel (except Muon's). Raises
+    InputError for an unknown optimizer or schedule.
     """
     parameters = net.parameters()
     options = {"weight_decay": recipe.weight_decay, "fused": fused or None}
@@ -106,8 +106,8 @@ def make_optimizer(
             optimizer,
             [group["lr"] for group in optimizer.param_groups],
             total_steps=max(recipe.num_epochs * steps_per_epoch, 2),
-            div_factor=START,
-            final_div_factor=1 / max(START * recipe.lr_end, 1e-4),
+            div_factor=DIV_FACTOR,
+            final_div_factor=1 / max(DIV_FACTOR * recipe.lr_end, 1e-4),
             cycle_momentum=recipe.optimizer != "muon",
         )
     elif recipe.schedule == "constant":

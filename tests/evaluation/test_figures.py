@@ -27,7 +27,7 @@ def test_photographs_are_equally_high_and_keep_their_aspect_and_colors():
 
 def test_planes_of_chrominance_are_drawn_around_zero():
     plane = np.linspace(5, 20, 16, dtype=np.float32).reshape(4, 4)
-    fig = figures.planes({"L*": plane, "a*": plane}, ["gray", "PiYG_r"])
+    fig = figures.image_planes({"L*": plane, "a*": plane}, ["gray", "PiYG_r"])
     gray, signed = (ax.images[0].get_clim() for ax in fig.axes[:2])
     assert gray == (5, 20)
     assert signed == (-20, 20)

@@ -249,3 +249,31 @@ def test_picture_metrics_of_unequal_numbers_raise():
     images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     with pytest.raises(ValueError, match="zip"):
         picture_metrics(images, images[:1])
+
+
+def test_with_few_sitters_drawing_sitters_covers_the_truth_far_more_often(monkeypatch):
+    monkeypatch.setattr("helpers.evaluation.metrics.RESAMPLES", 300)
+    rng = np.random.default_rng(0)
+    sitters = np.repeat(np.arange(5), 14)
+    covered = {"images": 0, "sitters": 0}
+    for _ in range(300):
+        values = rng.normal(size=5)[sitters] + rng.normal(size=len(sitters))
+        for unit, groups in (("images", None), ("sitters", sitters)):
+            estimate = bootstrap(values, groups)
+            covered[unit] += estimate.low <= 0 <= estimate.high
+    assert covered["images"] < 0.6 * 300
+    assert covered["sitters"] > 0.75 * 300
+
+
+def test_sitters_of_unequal_size_keep_the_mean_over_images():
+    values, sitters = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
+    estimate = bootstrap(values, sitters)
+    assert estimate == Estimate(2.0, 1.0, 5.0)  # all of a sitter or none
+    assert bootstrap(values, torch.tensor([0, 0, 0, 7])) == estimate
+
+
+def test_one_sitter_or_none_known_draws_images():
+    values = [1.0, 2.0, 4.0]
+    assert bootstrap(values, [3, 3, 3]) == bootstrap(values)
+    assert paired_difference(values, [0.0] * 3, [3, 3, 3]) == bootstrap(values)
+    assert paired_difference(values, [0.0] * 3, [1, 1, 2]) != bootstrap(values)

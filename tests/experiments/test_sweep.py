@@ -1,6 +1,5 @@
 """Many trainings in one go, mostly with a stand-in for the training."""
 
-import json
 import os
 import re
 import signal

@@ -1,19 +1,19 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from engine import photographs, recipe
+from engine import fit, photographs, recipe
 
+from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
 from helpers.data.lab import LabImages, to_lab_images
 from helpers.data.portraits import render_portrait
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.figures import ab_histogram
-from helpers.experiments.course import course_data, train_experiment
 from helpers.experiments.registry import PROFILES
+from helpers.experiments.run import train_experiment
 from helpers.nets import Classifier, UNet, count_parameters
-from helpers.training.checkpoint import load_weights, save_weights
 from helpers.training.execution import set_seed
-from helpers.training.loop import fit
+from helpers.training.weights import load_weights, save_weights
 
 SKIN = {  # R, G, B of skin from dark to light
     "dark": (60, 40, 30),
@@ -330,7 +330,7 @@ def test_the_experiments_differ_in_rebalancing_only():
     )
     assert (plain.net.lam, rebalanced.net.lam) == (1.0, 0.5)
     assert torch.equal(plain.net.centers, rebalanced.net.centers)
-    assert plain.experiment.recipe == rebalanced.experiment.recipe
+    assert plain.experiment.recipe(3) == rebalanced.experiment.recipe(3)
     assert str(plain.net) != str(
         rebalanced.net
     )  # a checkpoint of one is not the other's

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
 from helpers.data.lab import LabImages, is_gray
-from helpers.experiments.course import course_data, train_experiment
 from helpers.experiments.registry import EXPERIMENTS, PROFILES, get_experiment
+from helpers.experiments.run import train_experiment
 from helpers.nets import (
     GlobalLocal,
     GuidedColorizer,
@@ -22,7 +23,7 @@ from helpers.nets import (
 )
 from helpers.nets.report004 import ALPHA
 
-REPORTS = [name for name in EXPERIMENTS if name.startswith("seed")]
+REPORTS = [name for name in EXPERIMENTS if name.startswith("report")]
 FULL = PROFILES["full"]
 
 
@@ -76,7 +77,7 @@ def test_the_many_maps_of_report_000():
 def test_the_guided_colorizer_sees_the_trained_regressor_s_means():
     torch.manual_seed(0)
     net, trained = GuidedColorizer(), PooledRegressor()
-    net.take(trained)
+    net.load_pretrained(trained)
     L = torch.rand(2, 1, 128, 128)
     seen = []
     net.colorizer.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
@@ -153,9 +154,9 @@ def test_the_paper_s_network_has_its_size():
         (1, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512),
     ]  # fmt: skip
     assert [m.stride[0] for m in kinds(net.low, nn.Conv2d)] == [2, 1, 2, 1, 2, 1]
-    assert shapes(net.middle, nn.Conv2d) == [(512, 512), (512, 256)]
-    assert [m.stride[0] for m in kinds(net.far, nn.Conv2d)] == [2, 1, 2, 1]
-    assert shapes(net.color, nn.Conv2d) == [
+    assert shapes(net.mid, nn.Conv2d) == [(512, 512), (512, 256)]
+    assert [m.stride[0] for m in kinds(net.global_conv, nn.Conv2d)] == [2, 1, 2, 1]
+    assert shapes(net.colorization, nn.Conv2d) == [
         (256, 128), (128, 64), (64, 64), (64, 32), (32, 2),
     ]  # fmt: skip
 
@@ -167,7 +168,7 @@ def test_input_224_gives_labels_of_112():
     assert seen.shape == (2, 1, 224, 224)
     assert net(seen).shape == (2, 2, 112, 112)
     assert net.predict(images.L).shape == (2, 2, 128, 128)
-    assert kinds(net.far, nn.Conv2d)[0].out_channels == 2  # the report's 32, narrowed
+    assert kinds(net.global_conv, nn.Conv2d)[0].out_channels == 2  # 32, narrowed
 
 
 def test_the_fusion_joins_one_global_vector_with_every_pixel():
@@ -201,7 +202,7 @@ def test_the_branch_learns_who_is_on_the_picture(data):
         "report004/full-classes", data, PROFILES["quick"], num_epochs=1
     )
     assert trained.options["num_classes"] == 4
-    assert trained.net.name[-1].out_features == 4
+    assert trained.net.classifier[-1].out_features == 4
 
 
 def test_without_known_sitters_there_is_no_branch(data):
@@ -210,7 +211,7 @@ def test_without_known_sitters_there_is_no_branch(data):
     trained = train_experiment(
         "report004/full-classes", unknown, PROFILES["quick"], num_epochs=1
     )
-    assert trained.net.name is None
+    assert trained.net.classifier is None
 
 
 @pytest.mark.parametrize(
@@ -265,16 +266,15 @@ def test_the_loss_falls(name, data):
 
 def test_full_holds_each_protocol_to_the_letter():
     epochs = {name: get_experiment(name).epochs_for(FULL) for name in REPORTS}
-    for name, number in epochs.items():
-        experiment = get_experiment(name)
-        asked = experiment.recipe.num_epochs
-        assert number == (asked or getattr(FULL, experiment.length)), name
-        assert asked or name.endswith("onecycle") or name.startswith("report004"), name
+    for name, published in {"report000": 1000, "report003": 100}.items():
+        rows = [n for n in epochs if n.startswith(name) and "onecycle" not in n]
+        assert {epochs[n] for n in rows} == {published}
+    assert epochs["report001/sigmoid"] == 100 and epochs["report001/small-tanh"] == 50
     assert (
         epochs["report000/sigmoid"] == 1000 and epochs["report001/regressor-2"] == 400
     )
-    recipe = get_experiment("report000/sigmoid").recipe
+    recipe = get_experiment("report000/sigmoid").recipe(1000)
     assert (recipe.optimizer, recipe.lr, recipe.momentum) == ("sgd", 0.1, 0.9)
     assert (recipe.batch_size, recipe.schedule) == (100, "constant")
-    study = get_experiment("report003/default").recipe
+    study = get_experiment("report003/default").recipe(100)
     assert (study.batch_size, study.momentum, study.delta) == (16, 0.0, 5e-5)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,10 +11,11 @@ from helpers.nets import (
     Regressor,
     UNet,
     build,
+    count_gflop,
     count_parameters,
     size_table,
 )
-from helpers.nets.mean_head import tones
+from helpers.nets.mean_head import lightness_features
 
 COURSE = [
     "regressor",
@@ -164,11 +166,11 @@ def test_the_fine_step_predicts_at_half_the_size_and_sees_every_pixel():
 
 def test_tones_tell_the_light_and_not_the_place():
     L = luminance(3, 32)
-    found = tones(L)
+    found = lightness_features(L)
     assert found.shape == (3, 7)
-    assert torch.allclose(found, tones(L.flip(3)), atol=1e-5)
-    assert torch.allclose(found, tones(L.transpose(2, 3)), atol=1e-5)
-    brighter = tones(L + 0.1)
+    assert torch.allclose(found, lightness_features(L.flip(3)), atol=1e-5)
+    assert torch.allclose(found, lightness_features(L.transpose(2, 3)), atol=1e-5)
+    brighter = lightness_features(L + 0.1)
     assert torch.allclose(brighter[:, 0], found[:, 0] + 0.8, atol=1e-4)
     assert torch.allclose(brighter[:, 1:], found[:, 1:], atol=1e-4)
 
@@ -178,14 +180,14 @@ def test_the_mean_color_has_a_head_of_its_own_that_does_not_train_the_encoder(
     upscale_maps,
 ):
     net = MeanHeadUNet(base=4, levels=2, upscale_maps=upscale_maps).eval()
-    for layer in (net.last, net.from_tones, net.from_features):
+    for layer in (net.last, net.from_lightness, net.from_features):
         nn.init.normal_(layer.weight)
     out = net(luminance(3, 32))
     mean = out.mean(dim=(2, 3))
     assert out.shape == (3, 2, 32, 32)
     assert mean.std() > 0.01 and (out - mean[:, :, None, None]).std() > 0.001
     mean.sum().backward()
-    assert net.from_tones.weight.grad.abs().min() > 0
+    assert net.from_lightness.weight.grad.abs().min() > 0
     assert net.from_features.weight.grad.abs().max() > 0
     map_grad = max(p.grad.abs().max() for p in net.trunk.parameters() if p.ndim == 4)
     head_grad = net.from_features.weight.grad.abs().max()
@@ -455,4 +457,67 @@ def test_the_regressor_that_paints_answers_the_mean_of_its_map():
         found, expected = net.predict(L), painter.predict(L).mean(dim=(2, 3))
     assert found.shape == (2, 2) and torch.equal(found, expected)
     assert torch.equal(net.target(ab), painter.target(ab)), "it learns the whole map"
-    assert torch.allclose(net.true_ab(ab), ab.mean(dim=(2, 3)))
+
+
+MAPS = {
+    "colorizer": {"num_down": 3},
+    "unet": {"base": 2, "levels": 3},
+    "mean_head_unet": {"base": 2, "levels": 3, "upscale_maps": 4, "unshuffle": 4},
+    "classifier": {"base": 2, "levels": 3},
+    "pooled_colorizer": {},
+    "guided_colorizer": {},
+    "strided_colorizer": {"maps": (2, 4, 4)},
+    "global_local": {"size": 64, "width": 1 / 32},
+}
+
+
+def test_every_network_of_maps_is_in_the_tests_below():
+    assert {n for n, kind in NETWORKS.items() if kind.task == "map"} == set(MAPS)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_is_predicted_for_photographs_that_are_not_square(name):
+    net = build(name, **MAPS[name]).eval()
+    L = 100 * torch.rand(1, 1, 160, 96)
+    with torch.no_grad():
+        ab, small = net.predict(L), net.predict_map(L)
+    assert ab.shape == (1, 2, 160, 96) and ab.isfinite().all()
+    side = (64, 64) if name == "global_local" else (160, 96)
+    assert small.shape == (1, 2, *(n // net.upscale for n in side))
+    if net.upscale == 1:
+        assert torch.equal(small, ab)
+
+
+@pytest.mark.parametrize("name", ["guided_colorizer", "global_local"])
+def test_networks_of_reports_colorize_a_photograph_of_any_size(name):
+    from helpers.apps.colorize import colorize
+
+    net = build(name, **MAPS[name])
+    image_bgr = np.random.default_rng(0).integers(0, 255, (150, 200, 3), np.uint8)
+    result_bgr = colorize(net, image_bgr)
+    assert result_bgr.shape == image_bgr.shape and result_bgr.dtype == np.uint8
+
+
+def test_the_map_holds_the_mean_of_each_cell():
+    net = build("unet", base=2, levels=2, flip_tta=True).eval()
+    nn.init.normal_(net.last.weight)
+    L = 100 * torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        small, ab = net.predict_map(L), net.predict(L)
+    cells = ab.unflatten(3, (8, 2)).unflatten(2, (8, 2)).mean(dim=(3, 5))
+    assert torch.allclose(small, cells, atol=1e-6)
+
+
+def test_a_classifier_gives_the_map_that_it_was_trained_on():
+    net = build("classifier", base=2, levels=2).eval()
+    L = 100 * torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        small = net.decode(net(L / 100), net.temperature)
+        assert torch.equal(net.predict_map(L), small)
+
+
+@pytest.mark.parametrize("name", ["unet", "regressor"])
+def test_two_passes_cost_twice_the_operations(name):
+    once, twice = (build(name, flip_tta=flip_tta) for flip_tta in (False, True))
+    assert (once.passes, twice.passes) == (1, 2)
+    assert count_gflop(twice) == 2 * count_gflop(once) > 0
