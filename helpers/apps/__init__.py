@@ -3,14 +3,3 @@
 from helpers.apps.bench import Variant, costs, measure, table, variants
 from helpers.apps.colorize import colorize, grayscale
 from helpers.apps.upsampling import DetailedMap
-
-__all__ = [
-    "DetailedMap",
-    "Variant",
-    "colorize",
-    "costs",
-    "grayscale",
-    "measure",
-    "table",
-    "variants",
-]

@@ -6,8 +6,8 @@ from pathlib import Path
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import evaluate
-from helpers.evaluation.predict import predict_images, write_predictions
-from helpers.evaluation.predict import save_estimations as write_estimations
+from helpers.evaluation.predictions import predict_images, write_predictions
+from helpers.evaluation.predictions import save_estimations as write_estimations
 from helpers.evaluation.task import task_of
 from helpers.files import InputError
 from helpers.training.execution import choose_device

@@ -32,34 +32,3 @@ from helpers.data.lab import (
 )
 from helpers.data.pairs import split_pairs, study_data, to_bytes, to_wrapped_bytes
 from helpers.data.portraits import render_portrait
-
-__all__ = [
-    "AbScale",
-    "Datasets",
-    "as_float",
-    "augment_copies",
-    "augment_image",
-    "bgr_to_lab",
-    "course_data",
-    "crop_and_resize",
-    "decode_image",
-    "embedded_portraits",
-    "find_images",
-    "flip",
-    "is_gray",
-    "lab_to_bgr",
-    "load_faces",
-    "open_source",
-    "read_image",
-    "render_portrait",
-    "scale_rgb",
-    "split_faces",
-    "split_pairs",
-    "study_data",
-    "to_bgr_images",
-    "to_bytes",
-    "to_lab_images",
-    "to_square",
-    "to_wrapped_bytes",
-    "write_image",
-]

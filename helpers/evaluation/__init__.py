@@ -10,17 +10,4 @@ from helpers.evaluation.metrics import (
     colorfulness,
     picture_metrics,
 )
-from helpers.evaluation.predict import save_estimations
-
-__all__ = [
-    "accuracy_12",
-    "bootstrap",
-    "chrominance_mse",
-    "ciede2000",
-    "colorfulness",
-    "evaluate",
-    "figures",
-    "picture_metrics",
-    "predict",
-    "save_estimations",
-]
+from helpers.evaluation.predictions import save_estimations

@@ -4,12 +4,3 @@ from helpers.experiments.registry import EXPERIMENTS, get_experiment
 from helpers.experiments.run import evaluate_baselines, train_experiment
 from helpers.experiments.run_folder import start_run
 from helpers.experiments.tables import Row
-
-__all__ = [
-    "EXPERIMENTS",
-    "Row",
-    "evaluate_baselines",
-    "get_experiment",
-    "start_run",
-    "train_experiment",
-]

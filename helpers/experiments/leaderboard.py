@@ -14,13 +14,7 @@ from typing import NamedTuple
 
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import DEFAULT_SEED, EXPERIMENTS, get_experiment
-from helpers.experiments.tables import (
-    SIZE_COLUMNS,
-    Row,
-    estimate,
-    figure_columns,
-    markdown,
-)
+from helpers.experiments.tables import Row, estimate, markdown
 from helpers.files import InputError, read_json, write_atomic
 
 TITLE = "# Results"
@@ -105,43 +99,31 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
         "",
     ]
     for task in TASKS.values():
-        shown = [
-            k for k in found if found[k].row.task == task.name and _is_shown(k, found)
+        cells = [
+            _cells(key, entry, found)
+            for key, entry in found.items()
+            if entry.row.task == task.name and _is_shown(key, found)
         ]
-        if shown:
-            items = [(key, found[key]) for key in shown]
-            columns = _columns(task.name, found)
-            lines += [f"## {task.title}", "", *markdown(columns, items)]
+        if cells:
+            lines += [f"## {task.title}", "", *markdown(cells)]
     return "\n".join([*lines, *_several_splits(found), *_origins(found)])
 
 
-def _columns(task: str, found: dict[Key, Found]) -> dict:
-    """Return the columns of a task's table: functions of a key and what was found."""
-    columns = {"network": lambda key, entry: _name(key, found)}
-    for heading, cell in SIZE_COLUMNS.items():
-        columns[heading] = lambda key, entry, cell=cell: cell(entry.row)
-    columns["epochs"] = _epochs
-    for heading, cell in figure_columns(task).items():
-        columns[heading] = lambda key, entry, cell=cell: cell(entry.row)
-        if heading == "test MSE":  # one column per split in its place
-            del columns[heading]
+def _cells(key: Key, entry: Found, found: dict[Key, Found]) -> dict[str, str]:
+    """Return the cells of a key's row; one column per split replaces the test MSE."""
+    cells = {"network": _name(key, found)}
+    for heading, cell in entry.row.cells().items():
+        if heading == "test MSE":
             for split, title in SPLITS.items():
-                columns[title] = lambda key, entry, split=split: _mse(entry, split)
-        elif heading == "ratio":  # the published splits are random
-            columns[heading] = lambda key, entry, cell=cell: (
-                cell(entry.row) if "random" in entry.rows else ""
-            )
-    return columns
-
-
-def _mse(entry: Found, split: str) -> str:
-    return estimate(entry.rows[split].test_mse) if split in entry.rows else ""
-
-
-def _epochs(key: Key, entry: Found) -> str:
-    if not key.epochs:  # a baseline
-        return ""
-    return f"{entry.row.epochs} / {get_experiment(key.name).epochs[-1]}"
+                row = entry.rows.get(split)
+                cells[title] = estimate(row.test_mse) if row else ""
+        else:
+            cells[heading] = cell
+    if key.epochs:
+        cells["epochs"] += f" / {get_experiment(key.name).epochs[-1]}"
+    if "ratio" in cells and "random" not in entry.rows:  # published splits are random
+        cells["ratio"] = ""
+    return cells
 
 
 def _name(key: Key, found: dict[Key, Found]) -> str:
@@ -170,36 +152,28 @@ def _several_splits(found: dict[Key, Found]) -> list[str]:
     references = {
         key[-1]: seeds for key, seeds in by_network.items() if key[0] == REFERENCE
     }
-    items = []
+    rows = []
     for network, seeds in by_network.items():
+        counts = [len(_figures(seeds, split, "test_mse")) for split in SPLITS]
+        if max(counts) < 2:
+            continue
         is_map = _first(seeds).row.task == "map"
         reference = references.get(network[-1], {}) if is_map else {}
-        counts = [len(_figures(seeds, split, "test_mse")) for split in SPLITS]
-        if max(counts) > 1:
-            items.append((network[0], counts, seeds, reference))
-    if not items:
+        cells = {"network": network[0], "splits": " + ".join(map(str, counts))}
+        for split, title in SPLITS.items():
+            cells[title] = _spread(seeds, split, "test_mse")
+            cells[f"single pass ({split})"] = _spread(seeds, split, "single_pass_mse")
+            cells[f"mean colors ({split})"] = _spread(seeds, split, "mean_mse")
+            cells[f"against {REFERENCE} ({split})"] = _against(seeds, reference, split)
+        rows.append(cells)
+    if not rows:
         return []
-    columns = {
-        "network": lambda name, counts, seeds, reference: name,
-        "splits": lambda name, counts, seeds, reference: " + ".join(map(str, counts)),
-    }
-    for split, title in SPLITS.items():
-        columns[title] = lambda n, c, seeds, r, s=split: _spread(seeds, s, "test_mse")
-        columns[f"single pass ({split})"] = lambda n, c, seeds, r, s=split: _spread(
-            seeds, s, "single_pass_mse"
-        )
-        columns[f"mean colors ({split})"] = lambda n, c, seeds, r, s=split: _spread(
-            seeds, s, "mean_mse"
-        )
-        columns[f"against {REFERENCE} ({split})"] = lambda n, c, seeds, r, s=split: (
-            _against(seeds, r, s)
-        )
     note = (
         "Mean over the splits of the random seeds 0, 1, 2, ..., in parentheses the lowest "
         f"and the highest; the change against `{REFERENCE}` on the same splits, in "
         "parentheses for each split."
     )
-    return ["## Over several splits", "", note, "", *markdown(columns, items)]
+    return ["## Over several splits", "", note, "", *markdown(rows)]
 
 
 def _figures(seeds: dict[int, Found], split: str, figure: str) -> dict[int, float]:
@@ -231,17 +205,21 @@ def _against(seeds: dict[int, Found], reference: dict[int, Found], split: str) -
 
 def _origins(found: dict[Key, Found]) -> list[str]:
     """Return where the figures come from: data, machines, and one command per training."""
-    trainings = [t for entry in found.values() for t in entry.metrics.values()]
-    data = {(t["data"]["source"], t["data"]["split"]): t["data"] for t in trainings}
     machines: dict[str, str] = {}
-    for training in trainings:
+    data, rows = {}, []
+    for training in (t for entry in found.values() for t in entry.metrics.values()):
+        asked, source = training["parameters"], training["data"]["source"]
+        data[source, training["data"]["split"]] = training["data"]
         machine = _machine(training["environment"])
-        machines.setdefault(machine, chr(ord("A") + len(machines)))
-    columns = {
-        "command": lambda training: f"`{_command(training)}`",
-        "date": lambda training: training["finished"],
-        "machine": lambda training: machines[_machine(training["environment"])],
-    }
+        letter = machines.setdefault(machine, chr(ord("A") + len(machines)))
+        command = (
+            f"`deepcolor train {asked['name']} --profile {asked['profile']} --images "
+            f"{source} --split {asked['split']} --seed {asked['seed']} --epochs "
+            f"{asked['epochs']}`"
+        )
+        rows.append(
+            {"command": command, "date": training["finished"], "machine": letter}
+        )
     lines = ["## Data, machines, commands", ""]
     lines += [
         f"- {source}: {d['training_images']} training and {d['test_images']} test images"
@@ -249,16 +227,7 @@ def _origins(found: dict[Key, Found]) -> list[str]:
         for (source, _), d in data.items()
     ]
     lines += [f"- machine {letter}: {machine}" for machine, letter in machines.items()]
-    return [*lines, "", *markdown(columns, [(t,) for t in trainings])]
-
-
-def _command(training: dict) -> str:
-    asked = training["parameters"]
-    return (
-        f"deepcolor train {asked['name']} --profile {asked['profile']} "
-        f"--images {training['data']['source']} --split {asked['split']} "
-        f"--seed {asked['seed']} --epochs {asked['epochs']}"
-    )
+    return [*lines, "", *markdown(rows)]
 
 
 def _machine(environment: dict) -> str:

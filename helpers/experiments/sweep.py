@@ -289,14 +289,18 @@ def _write_table(folder: Path, found: Sequence[tuple[SweepTask, dict]]) -> Path:
         errors.setdefault(name, []).append(row.test_mse.mean)
     several = [(name, values) for name, values in errors.items() if len(values) > 1]
     if several:
-        columns = {
-            "network": lambda name, values: name,
-            "seeds": lambda name, values: str(len(values)),
-            "mean MSE": lambda name, values: f"{statistics.mean(values):.3e}",
-            "lowest": lambda name, values: f"{min(values):.3e}",
-            "highest": lambda name, values: f"{max(values):.3e}",
-        }
-        lines += markdown(columns, several)
+        lines += markdown(
+            [
+                {
+                    "network": name,
+                    "seeds": str(len(values)),
+                    "mean MSE": f"{statistics.mean(values):.3e}",
+                    "lowest": f"{min(values):.3e}",
+                    "highest": f"{max(values):.3e}",
+                }
+                for name, values in several
+            ]
+        )
     path = folder / "sweep.md"
     write_atomic(path, ("\n".join(lines) + "\n").encode())
     return path

@@ -1,12 +1,14 @@
 """Results as rows, and rows as tables in Markdown."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from helpers.evaluation.evaluate import Evaluation
 from helpers.evaluation.metrics import Estimate
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import Published
+
+RIGHT = {"parameters", "GFLOP", "epochs", "time", "ratio", "difference", "seeds"}
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,8 @@ class Row:
     @classmethod
     def of(cls, task: str, evaluation: Evaluation, **fields) -> "Row":
         """Return the row of a predictor that was evaluated."""
-        return cls(
-            task,
-            evaluation.mse,
-            evaluation.mean_mse,
-            evaluation.accuracy,
-            test_images=len(evaluation.per_image),
-            **fields,
-        )
+        figures = (evaluation.mse, evaluation.mean_mse, evaluation.accuracy)
+        return cls(task, *figures, test_images=len(evaluation.per_image), **fields)
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Row":
@@ -53,30 +49,54 @@ class Row:
         content = dict(content)
         for name in ("test_mse", "mean_mse", "accuracy", "single_pass_mse"):
             content[name] = content[name] and Estimate(**content[name])
-        content["published"] = content["published"] and Published(
-            **content["published"]
-        )
+        if content["published"]:
+            content["published"] = Published(**content["published"])
         return cls(**content)
 
     def to_json(self) -> dict:
         """Return the row as plain values."""
         return asdict(self)
 
+    def cells(self) -> dict[str, str]:
+        """Return the cells of the row by the heading of their column."""
+        cells = {
+            "parameters": f"{self.parameters:,}" if self.parameters else "",
+            "GFLOP": f"{self.gflop:.3f}" if self.gflop else "",
+            "epochs": str(self.epochs or ""),
+            "time": duration(self.seconds) if self.epochs else "",
+        }
+        if self.accuracy:
+            cells |= {
+                "MSE": f"{self.test_mse.mean:.5f}",
+                "accuracy": share(self.accuracy),
+            }
+            headings = ("published", "difference")
+        else:
+            cells |= {"test MSE": estimate(self.test_mse)}
+            cells |= {"single pass": estimate(self.single_pass_mse)}
+            headings = ("published", "ratio")
+        return cells | dict(zip(headings, self._against_published(), strict=True))
 
-Cell = Callable[..., str]  # from a row, or from what belongs to it, to its text
-RIGHT = {"parameters", "GFLOP", "epochs", "time", "ratio", "difference", "seeds"}
+    def _against_published(self) -> tuple[str, str]:
+        figure = self.published
+        if not figure:
+            return "", ""
+        if self.accuracy:
+            difference = f"{self.accuracy.mean - figure.accuracy:+.4f}"
+            return f"{figure.accuracy:.4f} ({figure.network})", difference
+        ratio = f"{self.test_mse.mean / figure.mse:.2f}"
+        return f"{figure.mse:.3e} ({figure.network})", ratio
 
 
-def markdown(columns: Mapping[str, Cell], items: Iterable[Sequence]) -> list[str]:
+def markdown(rows: Sequence[dict[str, str]]) -> list[str]:
     """Return the lines of a table in Markdown, with an empty line behind it.
 
-    columns  heading of each column, and the function of an item that makes its cell
-    items    the arguments of the functions, one sequence per row; equal rows appear once
+    rows  the cells of each row by heading; equal rows appear once
     """
-    marks = ["---:" if name in RIGHT else "---" for name in columns]
-    rows = [[cell(*item) for cell in columns.values()] for item in items]
-    lines = dict.fromkeys(f"| {' | '.join(row)} |" for row in rows)
-    return [f"| {' | '.join(row)} |" for row in (columns, marks)] + [*lines, ""]
+    headings = list(rows[0])
+    marks = ["---:" if heading in RIGHT else "---" for heading in headings]
+    cells = [headings, marks, *([row[heading] for heading in headings] for row in rows)]
+    return [*dict.fromkeys(f"| {' | '.join(row)} |" for row in cells), ""]
 
 
 def task_tables(first: str, rows: Sequence[tuple[str, str, Row]]) -> list[str]:
@@ -87,35 +107,14 @@ def task_tables(first: str, rows: Sequence[tuple[str, str, Row]]) -> list[str]:
     """
     lines = []
     for task in TASKS.values():
-        chosen = [row for row in rows if row[2].task == task.name]
-        columns: dict[str, Cell] = {
-            first: lambda first, name, row: first,
-            "network": lambda first, name, row: name,
-            **{
-                heading: lambda first, name, row, cell=cell: cell(row)
-                for heading, cell in (SIZE_COLUMNS | figure_columns(task.name)).items()
-            },
-        }
+        chosen = [
+            {first: cell, "network": name, **row.cells()}
+            for cell, name, row in rows
+            if row.task == task.name
+        ]
         if chosen:
-            lines += [f"## {task.title}", "", *markdown(columns, chosen)]
+            lines += [f"## {task.title}", "", *markdown(chosen)]
     return lines
-
-
-def figure_columns(task: str) -> dict[str, Cell]:
-    """Return the columns with the figures of a task and the published ones."""
-    if TASKS[task].headline == "accuracy":
-        return {
-            "MSE": lambda row: f"{row.test_mse.mean:.5f}",
-            "accuracy": lambda row: share(row.accuracy),
-            "published": lambda row: _published(row, "accuracy", ".4f"),
-            "difference": _difference,
-        }
-    return {
-        "test MSE": lambda row: estimate(row.test_mse),
-        "single pass": lambda row: estimate(row.single_pass_mse),
-        "published": lambda row: _published(row, "mse", ".3e"),
-        "ratio": ratio,
-    }
 
 
 def estimate(value: Estimate | None) -> str:
@@ -133,28 +132,3 @@ def share(value: Estimate) -> str:
 def duration(seconds: float) -> str:
     """Return seconds, or minutes from ten minutes on."""
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
-
-
-def ratio(row: Row) -> str:
-    """Return our MSE as a multiple of the published one."""
-    return f"{row.test_mse.mean / row.published.mse:.2f}" if row.published else ""
-
-
-def _difference(row: Row) -> str:
-    if not row.published:
-        return ""
-    return f"{row.accuracy.mean - row.published.accuracy:+.4f}"
-
-
-def _published(row: Row, figure: str, form: str) -> str:
-    if not row.published:
-        return ""
-    return f"{getattr(row.published, figure):{form}} ({row.published.network})"
-
-
-SIZE_COLUMNS: dict[str, Cell] = {
-    "parameters": lambda row: f"{row.parameters:,}" if row.parameters else "",
-    "GFLOP": lambda row: f"{row.gflop:.3f}" if row.gflop else "",
-    "epochs": lambda row: str(row.epochs or ""),
-    "time": lambda row: duration(row.seconds) if row.epochs else "",
-}

@@ -45,30 +45,3 @@ def build(name: str, **options) -> ChrominanceNet | RgbNet:
     if name not in NETWORKS:
         raise ValueError(f"network {name!r}: use one of {', '.join(NETWORKS)}")
     return NETWORKS[name](**options)
-
-
-__all__ = [
-    "NETWORKS",
-    "ChrominanceNet",
-    "Classifier",
-    "Colorizer",
-    "FlatUNet",
-    "GlobalLocal",
-    "GuidedColorizer",
-    "MeanHeadUNet",
-    "PooledColorizer",
-    "PooledRegressor",
-    "Regressor",
-    "RgbNet",
-    "Stack",
-    "StridedColorizer",
-    "StridedRegressor",
-    "UNet",
-    "UNetMean",
-    "WeirdNet",
-    "build",
-    "count_gflop",
-    "count_parameters",
-    "evaluation_mode",
-    "size_table",
-]

@@ -7,16 +7,3 @@ from helpers.training.muon import orthogonal
 from helpers.training.optim import Recipe, has_settled, minibatches
 from helpers.training.tensorboard import TensorBoardLogger
 from helpers.training.weights import find_weights, load_weights
-
-__all__ = [
-    "Recipe",
-    "TensorBoardLogger",
-    "find_weights",
-    "fit",
-    "has_settled",
-    "load_weights",
-    "minibatches",
-    "orthogonal",
-    "remove_checkpoint",
-    "set_seed",
-]

@@ -1,25 +1,23 @@
-"""Muon: an optimizer whose step turns every direction of a kernel by the same amount."""
+"""Muon: an optimizer that orthogonalizes the step of every convolution kernel."""
 
 import torch
 from torch import nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration
 ITERATIONS = 5
-OTHERS = (
-    0.2  # the rate of biases, scales and the last layer, as a share of the kernels'
-)
+ADAM_LR = 0.2  # learning rate of all other parameters, as a share of the kernels'
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose step is made orthogonal for kernels, Adam for everything else.
+    """Momentum with an orthogonalized step for kernels, Adam for all other parameters.
 
-    A convolution's kernel counts as a matrix with a row an output map. Its averaged
-    gradient U S V^T is replaced by about U V^T, so that directions which few pictures ask
-    for are learned as fast as those that all ask for. The last layer (named `last`),
-    biases and BatchNorm's weights take Adam's step at a fifth of the rate.
+    A convolution kernel is seen as a matrix with one row per output map. Its averaged
+    gradient U S V^T is replaced by about U V^T, so that directions in which few images have
+    a gradient are learned as fast as the others. The last layer (named `last`), biases and
+    BatchNorm's weights are trained by Adam at a fifth of the learning rate.
 
-    torch.optim.Muon takes matrices only and computes in bfloat16, which is slow where the
-    processor has none of it; this one computes in float32.
+    torch.optim.Muon accepts only matrices and computes in bfloat16, which is slow on
+    processors without it; this version computes in float32.
     Source: K. Jordan et al., *Muon*, 2024; Adam: Kingma and Ba, ICLR 2015.
     """
 
@@ -31,30 +29,30 @@ class Muon(torch.optim.Optimizer):
             is_kernel = parameter.ndim == 4 and "last" not in name.split(".")
             (kernels if is_kernel else others).append(parameter)
         decayed = {"params": kernels, "lr": lr, "weight_decay": weight_decay}
-        adam = {"params": others, "lr": OTHERS * lr, "weight_decay": 0.0}
+        adam = {"params": others, "lr": ADAM_LR * lr, "weight_decay": 0.0}
         groups = [decayed | {"kernels": True}, adam | {"kernels": False}]
         super().__init__(groups, {"momentum": momentum, "betas": (0.9, 0.999)})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
-        """Take a step with the gradients that the parameters hold."""
+        """Update the parameters with their gradients."""
         for group in self.param_groups:
-            move = self._move_kernel if group["kernels"] else self._move_other
+            update = self._muon_step if group["kernels"] else self._adam_step
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    move(parameter, self.state[parameter], group)
+                    update(parameter, self.state[parameter], group)
 
-    def _move_kernel(self, kernel, state: dict, group: dict) -> None:
+    def _muon_step(self, kernel, state: dict, group: dict) -> None:
         mean = state.setdefault("mean", torch.zeros_like(kernel))
         mean.lerp_(kernel.grad, 1 - group["momentum"])
-        ahead = kernel.grad.lerp(mean, group["momentum"])  # Nesterov's look ahead
+        ahead = kernel.grad.lerp(mean, group["momentum"])  # Nesterov momentum
         matrix = ahead.flatten(1)
         rows, columns = matrix.shape
         step = orthogonal(matrix) * max(1, rows / columns) ** 0.5
         kernel.add_(step.view_as(kernel), alpha=-group["lr"])
 
-    def _move_other(self, parameter, state: dict, group: dict) -> None:
+    def _adam_step(self, parameter, state: dict, group: dict) -> None:
         if not state:
             state["steps"] = torch.zeros(())
             state["mean"] = torch.zeros_like(parameter)
@@ -69,10 +67,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """(m, n) U S V^T to about U V^T: its singular values come near 1 (0.7 to 1.2).
+    """Return about U V^T of a matrix (m, n) U S V^T: singular values of 0.7 to 1.2.
 
-    Five steps X <- (a + b XX^T + c (XX^T)^2) X. All of them are polynomials of the first
-    XX^T, so they are gathered in one square matrix and X is multiplied once.
+    Computes five steps X <- (a + b XX^T + c (XX^T)^2) X. Each is a polynomial of the first
+    XX^T, so they are collected in one square matrix, by which X is multiplied once.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonal(matrix.T).T

@@ -18,7 +18,7 @@ from helpers.data.pairs import (
 )
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.metrics import accuracy_12
-from helpers.evaluation.predict import save_estimations
+from helpers.evaluation.predictions import save_estimations
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import (
     EXPERIMENTS,

@@ -2,11 +2,11 @@ import copy
 
 import pytest
 import torch
+from engine import fit
 from torch import nn
 
 from helpers import nets
 from helpers.data.lab import LabImages
-from helpers.training.loop import fit
 from helpers.training.muon import Muon, orthogonal
 from helpers.training.optim import Recipe, make_optimizer
 

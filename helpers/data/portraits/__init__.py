@@ -1,9 +1,10 @@
-"""Deterministic drawn portraits: the default photographs of a user who brings none.
+"""Drawn portraits: the default images of a user who has no photographs.
 
-A Sitter is drawn from one generator, a Shot from another; then room, body, head, hair,
-hat and glasses are painted over one another in linear light on an enlarged canvas.
-Shapes are in head units: the origin lies between the eyes, x points right, y down, the
-chin is at y = 1. Each part has a relief, a small height map, so one lamp lights all.
+The drawing is deterministic. A Sitter is drawn from one random generator, a Shot from
+another; then room, body, head, hair, hat and glasses are painted over one another in linear
+light on an enlarged canvas. Shapes are in head units: the origin lies between the eyes, x
+points right, y down, the chin is at y = 1. Each shape has a relief, a small height map, so
+that one lamp lights all of them.
 """
 
 import subprocess
@@ -58,7 +59,7 @@ FACE_HILLS = """
 
 
 def paint_room(shot: Shot, side: int) -> np.ndarray:
-    """Return the room behind the sitter, (side, side, 3) float32 linear, defocused."""
+    """Return the blurred room behind the sitter, (side, side, 3) float32 linear."""
     room = furnish(shot.session.room, shot.session.room_seed)
     ramp = np.linspace(-0.5, 0.5, 160, dtype=np.float32)
     fall = 0.85 * (1 + 0.7 * shot.light[0] * ramp + shot.light[1] * ramp[:, None])
@@ -332,36 +333,25 @@ def render_portrait(
 def write_portraits(
     folder: Path, seed: int = 0, num_sitters=NUM_SITTERS, shots=SHOTS_PER_SITTER
 ) -> list[Path]:
-    """Write folder/s01_01.jpg ... with JPEG comments b"s1" ...; returns the paths.
+    """Write folder/s01_01.jpg ... with JPEG comments b"s1" ...; return the paths.
 
-    The sitters are shared among processes, one a core and four at most: drawing is
-    Python's work, and threads would wait for one another. Raises RuntimeError when a
-    process fails.
+    The sitters are divided among processes, one per core and four at most, because Python
+    threads would wait for one another. Raises RuntimeError if a process fails.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     workers = min(free_cores(), 4, 1 + num_sitters // 10)
     # A plain command, not multiprocessing: that would run the caller's script again.
-    commands = [
-        [
-            sys.executable,
-            "-m",
-            "helpers.data.portraits",
-            folder,
-            seed,
-            shots,
-            first,
-            num_sitters,
-        ]
-        for first in range(1, workers + 1)
-    ]
+    command = [sys.executable, "-m", "helpers.data.portraits", folder, seed, shots]
     running = [
-        subprocess.Popen([*map(str, command), str(workers)], cwd=PROJECT)
-        for command in commands
+        subprocess.Popen(
+            [*map(str, (*command, first, num_sitters, workers))], cwd=PROJECT
+        )
+        for first in range(1, workers + 1)
     ]
     exit_codes = [process.wait() for process in running]
     if any(exit_codes):
-        raise RuntimeError("drawing the portraits failed; its message stands above")
+        raise RuntimeError("drawing the portraits failed; see its message above")
     return sorted(folder.glob("s*.jpg"))
 
 
