@@ -6,6 +6,7 @@ import types
 import nbformat
 import pytest
 import torch
+from engine import fit
 from gates import functions_of, problems_of
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -14,7 +15,6 @@ from helpers.apps.runner import declared_parameters
 from helpers.data.lab import LabImages
 from helpers.files import PROJECT
 from helpers.training.execution import set_seed
-from helpers.training.loop import fit
 from helpers.training.optim import Recipe, make_optimizer, minibatches
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
