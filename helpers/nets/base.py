@@ -1,6 +1,6 @@
-"""Base classes of all networks, and what they are built and described with."""
+"""Base classes of all networks, shared layers, and measures of size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,13 +19,11 @@ ACTIVATIONS = {
 }
 
 
-class ChrominanceNet(nn.Module):
-    """A network that predicts a map of chrominance from lightness.
-
-    A subclass sets `self.scale` (an AbScale) and defines `forward`, from L*/100,
-    (B, 1, H, W) float32 in 0..1, to values on the scale of its head.
+class Network(nn.Module):
+    """Base class of all networks.
 
     task        what it predicts, see `evaluation.task`
+    input_name  what `forward` takes
     size        side in pixels of the images that it is made for
     num_down    H and W must be multiples of 2^num_down
     upscale     how many times it enlarges its map, to the size of its input
@@ -38,12 +36,41 @@ class ChrominanceNet(nn.Module):
     num_down = 0
     upscale = 1
     flip_tta = False
-    scale: AbScale
 
     @property
     def passes(self) -> int:
         """The number of forward passes that `predict` needs."""
         return 2 if self.flip_tta else 1
+
+    def predict(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Predict from natural L* (B, 1, H, W) in 0..100, or from gray in 0..255.
+
+        Returns float32: natural ab, (B, 2, H, W) or the means (B, 2); or RGB (B, 3, H, W),
+        about -1..1. With `flip_tta` it is the average of the predictions for the image
+        and for its mirror image.
+        """
+        return self._average(self.predict_once, inputs)
+
+    def predict_once(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Predict with one forward pass; see `predict`."""
+        raise NotImplementedError
+
+    def _average(self, predict: Callable, inputs: torch.Tensor) -> torch.Tensor:
+        y = predict(inputs)
+        if not self.flip_tta:
+            return y
+        flipped = predict(inputs.flip(3))
+        return (y + (flipped.flip(3) if y.ndim == 4 else flipped)) / 2
+
+
+class ChrominanceNet(Network):
+    """A network that predicts a map of chrominance from lightness.
+
+    A subclass sets `self.scale` (an AbScale) and defines `forward`, from L*/100,
+    (B, 1, H, W) float32 in 0..1, to values on the scale of its head.
+    """
+
+    scale: AbScale
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
         """Return the labels of natural ab (B, 2, H, W): the map itself."""
@@ -69,17 +96,9 @@ class ChrominanceNet(nn.Module):
         """Convert a loss to the scale on which it is reported: scale S."""
         return self.scale.loss_on_scale_s(loss)
 
-    def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Predict natural ab, float32, from natural L* (B, 1, H, W) in 0..100.
-
-        Returns (B, 2, H, W) for a map and (B, 2) for a mean. With `flip_tta` it is the
-        average of the predictions for the image and for its mirror image.
-        """
-        ab = self.scale.decode(self(L.float() / L_MAX))
-        if not self.flip_tta:
-            return ab
-        flipped = self.scale.decode(self(L.flip(3).float() / L_MAX))
-        return (ab + (flipped.flip(3) if flipped.ndim == 4 else flipped)) / 2
+    def predict_once(self, L: torch.Tensor) -> torch.Tensor:
+        """Predict natural ab from natural L* with one forward pass; see `predict`."""
+        return self.scale.decode(self(L.float() / L_MAX))
 
     def predict_map(self, L: torch.Tensor) -> torch.Tensor:
         """Predict natural ab at the network's own resolution: the mean of each cell.
@@ -101,7 +120,7 @@ class MeanNet(ChrominanceNet):
         return ab.mean(dim=(2, 3), dtype=torch.float32)
 
 
-class RgbNet(nn.Module):
+class RgbNet(Network):
     """A network that predicts RGB from gray, for the ablation study.
 
     forward: gray (B, 1, H, W) in -1..1 -> RGB (B, 3, H, W).
@@ -110,8 +129,6 @@ class RgbNet(nn.Module):
     task = "rgb"
     input_name = "gray"
     size = 80
-    flip_tta = False
-    passes = 1
 
     def fit_scale(self, rgb: torch.Tensor) -> None:
         """Do nothing: the scale is fixed."""
@@ -128,8 +145,8 @@ class RgbNet(nn.Module):
         """Return the loss unchanged."""
         return loss
 
-    def predict(self, gray: torch.Tensor) -> torch.Tensor:
-        """Predict RGB (B, 3, H, W) float32, about -1..1, from gray (B, 1, H, W) uint8."""
+    def predict_once(self, gray: torch.Tensor) -> torch.Tensor:
+        """Predict RGB from gray (B, 1, H, W) uint8 with one forward pass."""
         return self(to_signed(gray)).float()
 
 
@@ -166,12 +183,24 @@ def norm_and_relu(maps: int, slope: float = 0.0) -> list[nn.Module]:
     return [nn.BatchNorm2d(maps), nn.LeakyReLU(slope) if slope else nn.ReLU()]
 
 
+def transposed_decoder(
+    channels: int, maps: Sequence[int], head: str, slope: float = 0.0
+) -> list[nn.Module]:
+    """Return 4x4 transposed convolutions of stride 2: to each of `maps`, then to a*, b*."""
+    layers: list[nn.Module] = []
+    for width in maps:
+        convolution = nn.ConvTranspose2d(channels, width, 4, 2, 1)
+        layers += [convolution, *norm_and_relu(width, slope)]
+        channels = width
+    return [*layers, nn.ConvTranspose2d(channels, 2, 4, 2, 1), activation(head)]
+
+
 def count_parameters(net: nn.Module) -> int:
     """Return the number of trained parameters."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
-def count_gflop(net: nn.Module) -> float:
+def count_gflop(net: Network) -> float:
     """Return the 10^9 multiplications and additions of `predict` for one image.
 
     The image has the size that the network is made for; with `flip_tta`, both passes
@@ -184,7 +213,7 @@ def count_gflop(net: nn.Module) -> float:
     return net.passes * counter.get_total_flops() / 1e9
 
 
-def size_table(net: nn.Module, size: int = 0) -> str:
+def size_table(net: Network, size: int = 0) -> str:
     """Return each layer's output size and parameters, measured by a forward pass.
 
     `size` is the side of the input in pixels; 0 takes the size that the network is made

@@ -129,13 +129,16 @@ class Classifier(ChrominanceNet):
         p = (logits.float() / temperature).softmax(dim=1)
         return F.conv2d(p, self.centers.t()[:, :, None, None])
 
-    def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Predict natural ab (B, 2, H, W) float32 from natural L*, enlarged bilinearly."""
-        ab = self.predict_map(L)
+    def predict_once(self, L: torch.Tensor) -> torch.Tensor:
+        """Predict natural ab (B, 2, H, W) in one pass, enlarged bilinearly."""
+        ab = self._map_once(L)
         return F.interpolate(ab, scale_factor=self.upscale, mode="bilinear")
 
     def predict_map(self, L: torch.Tensor) -> torch.Tensor:
         """Predict the map that is trained: (B, 2, H/unshuffle, W/unshuffle) natural ab."""
+        return self._average(self._map_once, L)
+
+    def _map_once(self, L: torch.Tensor) -> torch.Tensor:
         return self.decode(self(L.float() / L_MAX), self.temperature)
 
     def extra_repr(self) -> str:

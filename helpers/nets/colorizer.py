@@ -46,17 +46,17 @@ class Colorizer(ChrominanceNet):
         maps = [maps] * num_down if isinstance(maps, int) else list(maps)
         bias = not batchnorm  # BatchNorm's shift replaces the bias
 
+        def hidden(width: int) -> list[nn.Module]:
+            return norm_and_relu(width) if batchnorm else [nn.ReLU()]
+
         down, channels = [], 1
         for width in maps:
             conv = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=bias)
-            down += [conv, *_norm_and_relu(width, batchnorm)]
+            down += [conv, *hidden(width)]
             channels = width
         up = []
         for width in reversed(maps[:-1]):
-            up += [
-                *_double(channels, width, upsample, bias),
-                *_norm_and_relu(width, batchnorm),
-            ]
+            up += [*_double(channels, width, upsample, bias), *hidden(width)]
             channels = width
         last = _double(channels, 2, upsample, bias=True)
         init_to_neutral(last[-1], head)
@@ -67,10 +67,6 @@ class Colorizer(ChrominanceNet):
     def forward(self, L: torch.Tensor) -> torch.Tensor:
         """L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
         return self.up(self.down(L))
-
-
-def _norm_and_relu(maps: int, batchnorm: bool) -> list[nn.Module]:
-    return norm_and_relu(maps) if batchnorm else [nn.ReLU()]
 
 
 def _double(channels: int, maps: int, how: str, bias: bool) -> list[nn.Module]:

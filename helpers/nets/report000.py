@@ -11,7 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.data.lab import AbScale
-from helpers.nets.base import ChrominanceNet, MeanNet, activation, norm_and_relu
+from helpers.nets.base import (
+    ChrominanceNet,
+    MeanNet,
+    activation,
+    norm_and_relu,
+    transposed_decoder,
+)
 
 
 class PooledRegressor(MeanNet):
@@ -54,11 +60,7 @@ class PooledColorizer(ChrominanceNet):
         super().__init__()
         self.scale = AbScale(labels or head)
         self.num_down = len(maps)
-        up, channels = [], maps[-1]
-        for width in up_maps:
-            up += [nn.ConvTranspose2d(channels, width, 4, 2, 1), *norm_and_relu(width)]
-            channels = width
-        up += [nn.ConvTranspose2d(channels, 2, 4, 2, 1), activation(head)]
+        up = transposed_decoder(maps[-1], up_maps, head)
         self.layers = nn.Sequential(*_pooled(planes, maps), *up)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
@@ -69,8 +71,8 @@ class PooledColorizer(ChrominanceNet):
 class GuidedColorizer(ChrominanceNet):
     """The colorizer with a trained regressor's two means as planes beside L*.
 
-    The regressor is not trained further and always in evaluation mode. It sees the image
-    at the size that it was made for.
+    The regressor is not trained further and always in evaluation mode. It gets the
+    image at 128 x 128 pixels, the size that it is made for.
     """
 
     def __init__(self, **options):

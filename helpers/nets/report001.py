@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from helpers.data.lab import AbScale
-from helpers.nets.base import ChrominanceNet, MeanNet, activation, norm_and_relu
+from helpers.nets.base import ChrominanceNet, MeanNet, norm_and_relu, transposed_decoder
 
 SLOPE = 0.01  # of LeakyReLU
+MAPS = (32, 64, 128, 256, 256, 512)  # architecture 1
 
 
 class StridedRegressor(MeanNet):
@@ -22,7 +23,7 @@ class StridedRegressor(MeanNet):
     forward: L*/100 (B, 1, 128, 128) -> 64, 32, 16, 8, 4, 2 -> (B, 2).
     """
 
-    def __init__(self, maps: Sequence[int] = (32, 64, 128, 256, 256, 512)):
+    def __init__(self, maps: Sequence[int] = MAPS):
         super().__init__()
         self.scale = AbScale("sigmoid")
         last = [nn.Flatten(), nn.Linear(maps[-1] * 2 * 2, 2), nn.Sigmoid()]
@@ -39,20 +40,11 @@ class StridedColorizer(ChrominanceNet):
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^len(maps) -> (B, 2, H, W).
     """
 
-    def __init__(
-        self,
-        maps: Sequence[int] = (32, 64, 128, 256, 256, 512),
-        head: str = "sigmoid",
-    ):
+    def __init__(self, maps: Sequence[int] = MAPS, head: str = "sigmoid"):
         super().__init__()
         self.scale = AbScale(head)
         self.num_down = len(maps)
-        up, channels = [], maps[-1]
-        for width in reversed(maps[:-1]):  # 256, 256, 128, 64, 32 in architecture 1
-            convolution = nn.ConvTranspose2d(channels, width, 4, 2, 1)
-            up += [convolution, *norm_and_relu(width, SLOPE)]
-            channels = width
-        up += [nn.ConvTranspose2d(channels, 2, 4, 2, 1), activation(head)]
+        up = transposed_decoder(maps[-1], maps[-2::-1], head, SLOPE)
         self.layers = nn.Sequential(*_strided(maps), *up)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:

@@ -119,13 +119,15 @@ class GlobalLocal(ChrominanceNet):
         entropy = F.cross_entropy(logits.float(), minibatch.group)
         return loss + ALPHA * entropy / truth[0].numel()
 
-    def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Predict natural ab (B, 2, H, W) float32 from natural L*, of any size."""
-        ab = self.predict_map(L)
-        return F.interpolate(ab, L.shape[2:], mode="bilinear", align_corners=False)
+    def predict_once(self, L: torch.Tensor) -> torch.Tensor:
+        """Predict natural ab (B, 2, H, W) from natural L* of any size, in one pass."""
+        return F.interpolate(self._map_once(L), L.shape[2:], mode="bilinear")
 
     def predict_map(self, L: torch.Tensor) -> torch.Tensor:
         """Predict the map that is trained: (B, 2, size/2, size/2) natural ab."""
+        return self._average(self._map_once, L)
+
+    def _map_once(self, L: torch.Tensor) -> torch.Tensor:
         y = self(_resize(L.float() / L_MAX, self.size))
         return self.scale.decode(y if self.classifier is None else y[0])
 
@@ -140,10 +142,9 @@ def _full(before: int, after: int) -> nn.Sequential:
 
 
 def _resize(planes: torch.Tensor, size: int) -> torch.Tensor:
-    """Planes (B, C, H, W) at size x size: areas averaged down, bilinear up."""
+    """Resize planes (B, C, H, W) to size x size: area average down, bilinear up."""
     height, width = planes.shape[2:]
     if (height, width) == (size, size):
         return planes
-    if min(height, width) > size:
-        return F.interpolate(planes, (size, size), mode="area")
-    return F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
+    mode = "area" if min(height, width) > size else "bilinear"
+    return F.interpolate(planes, (size, size), mode=mode)

@@ -17,7 +17,7 @@ DARK, LIGHT = (30.0, 10.0, -20.0), (70.0, -5.0, 40.0)  # L*, a*, b*
 
 
 def lab_images(lab: torch.Tensor) -> LabImages:
-    """(N, H, W, 3) to LabImages."""
+    """Convert (N, H, W, 3) to LabImages."""
     lab = lab.permute(0, 3, 1, 2).half()
     return LabImages(lab[:, :1], lab[:, 1:])
 
@@ -67,7 +67,7 @@ def test_the_mean_color_is_the_mean_of_all_pixels():
     assert ab_hat.amax(dim=(0, 2, 3)).tolist() == [2.5, 10.0]
 
 
-def test_mean_chrominance_predicts_and_is_tested_on_one_pair_an_image():
+def test_mean_chrominance_is_one_pair_per_image():
     train = noise()
     baseline = MeanChrominance(train)
     assert baseline.predict(train.L).shape == (6, 2)
@@ -77,14 +77,14 @@ def test_mean_chrominance_predicts_and_is_tested_on_one_pair_an_image():
     assert evaluate(baseline, train).mse.mean == pytest.approx(error, rel=1e-4)
 
 
-def test_the_pixel_mean_is_the_mean_at_each_place():
+def test_the_pixel_mean_is_the_mean_at_each_position():
     train = noise()
     ab_hat = PixelMean(train).predict(train.L)
     assert torch.allclose(ab_hat[3], train.ab.float().mean(dim=0), atol=1e-4)
     assert torch.equal(ab_hat[0], ab_hat[5])
 
 
-def test_the_luminance_table_is_exact_where_color_follows_luminance():
+def test_the_lightness_table_is_exact_if_lightness_determines_color():
     train = two_levels()
     table = LightnessTable(train)
     assert torch.equal(table.predict(train.L), train.ab.float())
@@ -93,13 +93,13 @@ def test_the_luminance_table_is_exact_where_color_follows_luminance():
     assert table.predict(at(70))[0, :, 0, 0].tolist() == [-5, 40]
 
 
-def test_levels_that_no_training_pixel_has_hold_the_mean_color():
+def test_levels_without_training_pixels_hold_the_mean_color():
     table = LightnessTable(two_levels())
     for L in (0, 29, 31, 69.5, 71, 100):
         assert table.predict(at(L))[0, :, 3, 3].tolist() == [2.5, 10.0]
 
 
-def test_the_luminance_table_has_256_levels_of_equal_width():
+def test_the_lightness_table_has_256_levels_of_equal_width():
     table = LightnessTable(two_levels())
     first = 76 * 100 / 256  # L* = 30 is in level 76, from 29.69 to 30.08
     for L, dark in ((first + 0.01, True), (first - 0.01, False), (30.07, True)):
@@ -116,14 +116,14 @@ def test_the_table_holds_the_mean_of_a_level():
     ]
 
 
-def test_white_and_black_are_inside_the_table():
+def test_white_and_black_are_in_the_table():
     lab = torch.tensor([[[[100.0, 1, 2], [0, 3, 4]]]])
     table = LightnessTable(lab_images(lab))
     found = table.predict(torch.tensor([[[[100.0, 0.0]]]]))
     assert found[0, :, 0].T.tolist() == [[1, 2], [3, 4]]
 
 
-def test_the_table_is_the_same_from_many_chunks(monkeypatch):
+def test_the_table_does_not_depend_on_the_chunk_size(monkeypatch):
     train = noise(9)
     whole = LightnessTable(train).table
     monkeypatch.setattr("helpers.nets.baselines.CHUNK", 2)
@@ -131,14 +131,14 @@ def test_the_table_is_the_same_from_many_chunks(monkeypatch):
 
 
 def halves() -> LabImages:
-    """Of one luminance; the left half red, the right half green."""
+    """Images of constant lightness: the left half is red, the right half green."""
     lab = torch.full((4, 8, 8, 3), 50.0)
     lab[:, :, :4, 1], lab[:, :, 4:, 1] = 60, -60
     lab[:, :, :, 2] = 7
     return lab_images(lab)
 
 
-def test_the_position_table_knows_left_from_right_and_the_luminance_table_not():
+def test_only_the_position_table_distinguishes_left_and_right():
     train = halves()
     assert torch.equal(PositionTable(train).predict(train.L), train.ab.float())
     assert evaluate(PositionTable(train), train).mse.mean == 0
@@ -156,12 +156,12 @@ def test_the_position_table_has_cells_of_four_pixels_in_rows_and_columns():
     assert torch.equal(PositionTable(train).predict(train.L), train.ab.float())
 
 
-def test_the_position_table_holds_the_mean_color_where_it_saw_nothing():
+def test_empty_entries_of_the_position_table_hold_the_mean_color():
     table = PositionTable(halves())
     assert table.predict(at(10))[0, :, 0, 0].tolist() == [0, 7]
 
 
-def test_cells_at_the_edge_are_their_own_where_the_size_is_no_multiple_of_four():
+def test_a_size_that_is_no_multiple_of_four_has_smaller_cells_at_the_edge():
     cells = torch.arange(9.0).view(3, 3)
     lab = torch.full((1, 10, 10, 3), 50.0)
     lab[0, :, :, 1] = cells.repeat_interleave(4, 0).repeat_interleave(4, 1)[:10, :10]
@@ -169,7 +169,7 @@ def test_cells_at_the_edge_are_their_own_where_the_size_is_no_multiple_of_four()
     assert torch.equal(PositionTable(train).predict(train.L), train.ab.float())
 
 
-def test_on_its_own_training_part_every_fit_is_better_than_a_constant():
+def test_every_fit_beats_a_constant_on_its_training_set():
     train = noise(20)
     errors = [evaluate(kind(train), train).mse.mean for kind in BASELINES.values()]
     neutral, mean, pixel, table, position = errors

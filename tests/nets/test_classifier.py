@@ -37,7 +37,7 @@ def plane(*colors) -> torch.Tensor:
 
 
 def place_of(net: Classifier, a: float, b: float) -> int:
-    """The number of the bin at (a, b)."""
+    """Return the index of the bin at (a, b)."""
     at = (net.centers == torch.tensor([a, b])).all(dim=1).nonzero().flatten()
     assert len(at) == 1, f"no bin at {a}, {b}"
     return int(at)
@@ -59,7 +59,7 @@ def drawn() -> FaceSet:
 
 
 @pytest.mark.parametrize("name", SKIN)
-def test_skin_of_every_tone_has_a_bin_when_it_was_trained_on(name, portraits):
+def test_every_skin_tone_of_the_training_set_has_a_bin(name, portraits):
     tones = torch.tensor(list(SKIN.values()), dtype=torch.uint8).flip(1)
     skins = to_lab_images(tones[:, :, None, None].expand(-1, -1, 128, 128)).ab
     net = classifier()
@@ -68,7 +68,7 @@ def test_skin_of_every_tone_has_a_bin_when_it_was_trained_on(name, portraits):
     assert (net.centers - mean).abs().amax(dim=1).min() <= 2.6  # half a grid, float16
 
 
-def test_nearly_all_of_the_portraits_lies_within_half_a_grid_of_a_bin(portraits):
+def test_nearly_all_pixels_of_the_portraits_are_near_a_bin(portraits):
     net = classifier(num_bins=96)
     net.fit_scale(portraits.ab)
     bins, _ = net.target(portraits.ab)
@@ -81,7 +81,7 @@ def test_nearly_all_of_the_portraits_lies_within_half_a_grid_of_a_bin(portraits)
     assert ((nearest - small).abs().amax(dim=1) <= 3.0).float().mean() < 0.99
 
 
-def test_the_bins_lie_on_the_grid_each_once_whatever_the_data():
+def test_the_bins_are_distinct_grid_points_for_any_data():
     for ab in (plane((0, 0)), plane((90, -100), (-80, 80)), torch.randn(3, 2, 16, 16)):
         for grid, num_bins in ((5.0, 160), (10.0, 40), (7.5, 5)):
             net = classifier(grid=grid, num_bins=num_bins)
@@ -93,7 +93,7 @@ def test_the_bins_lie_on_the_grid_each_once_whatever_the_data():
             assert net.frequency.sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_equal_sets_give_equal_bins_in_one_order():
+def test_the_bins_do_not_depend_on_the_order_of_the_images():
     ab = torch.randn(6, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 20
     one, other = classifier(num_bins=60), classifier(num_bins=60)
     one.fit_scale(ab)
@@ -114,7 +114,7 @@ def test_the_frequencies_are_those_of_a_smoothed_histogram():
 # The soft encoding ----------------------------------------------------------------
 
 
-def test_a_color_on_a_bin_is_shared_with_its_four_neighbors():
+def test_a_color_on_a_bin_also_has_shares_in_the_four_neighbors():
     net = classifier()
     bins, shares = net.target(plane((10, -5)))
     assert bins.shape == shares.shape == (1, 5, 8, 8)
@@ -126,7 +126,7 @@ def test_a_color_on_a_bin_is_shared_with_its_four_neighbors():
 
 
 @pytest.mark.parametrize("unshuffle", [2, 4])
-def test_the_encoding_is_that_of_a_search_among_all_bins(unshuffle):
+def test_the_encoding_agrees_with_a_search_among_all_bins(unshuffle):
     generator = torch.Generator().manual_seed(0)
     ab = torch.randn(2, 2, 32, 32, generator=generator) * 25
     net = classifier(unshuffle=unshuffle)
@@ -143,11 +143,11 @@ def test_the_encoding_is_that_of_a_search_among_all_bins(unshuffle):
     ours = torch.zeros(len(exact), 160).scatter(
         1, *(x.permute(0, 2, 3, 1).reshape(-1, 5) for x in (bins, shares))
     )
-    assert (dense - ours).abs().max() < 0.08  # the table knows whole a and b
+    assert (dense - ours).abs().max() < 0.08  # the table has whole a and b only
     assert (dense - ours).abs().sum(dim=1).mean() < 0.03  # of 2 for wrong bins
 
 
-def test_the_mean_of_the_soft_bins_keeps_a_color_that_hard_bins_lose():
+def test_soft_bins_preserve_a_color_that_hard_bins_round():
     ab = plane((2.4, 12.4))
     net = classifier()
     bins, shares = net.target(ab)
@@ -167,7 +167,7 @@ def test_the_weights_are_one_on_average(lam, portraits):
     assert (net.frequency * net.weights).sum().item() == pytest.approx(1, abs=1e-4)
 
 
-def test_rare_bins_weigh_more_only_where_they_are_rebalanced(portraits):
+def test_rare_bins_weigh_more_only_with_rebalancing(portraits):
     plain, half = classifier(lam=1.0), classifier(lam=0.5)
     for net in (plain, half):
         net.fit_scale(portraits.ab)
@@ -182,7 +182,7 @@ def test_rare_bins_weigh_more_only_where_they_are_rebalanced(portraits):
     assert rarest > 5 * commonest
 
 
-def test_the_loss_is_the_weighed_cross_entropy_written_out():
+def test_the_loss_is_the_weighted_cross_entropy():
     ab = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 8
     net = classifier(lam=0.5, num_bins=40)
     net.fit_scale(ab)
@@ -226,7 +226,7 @@ def test_temperature_1_is_the_mean_and_near_0_the_mode():
     torch.testing.assert_close(net.decode(logits + 7, 0.38), net.decode(logits, 0.38))
 
 
-def test_the_temperature_changes_what_is_predicted_and_not_the_logits():
+def test_the_temperature_changes_the_prediction_but_not_the_logits():
     net = classifier().eval()
     net.fit_scale(plane((20, 20), (-20, 5)))
     torch.nn.init.normal_(net.last.weight, std=3)
@@ -247,7 +247,7 @@ def test_the_temperature_changes_what_is_predicted_and_not_the_logits():
     assert (warm - cold).abs().max() > 1
 
 
-def test_an_untrained_classifier_answers_the_mean_color():
+def test_an_untrained_classifier_predicts_the_mean_color():
     net = classifier().eval()
     net.fit_scale(plane((20, 30), (20, 30), (-10, 0)))
     with torch.no_grad():
@@ -259,7 +259,7 @@ def test_an_untrained_classifier_answers_the_mean_color():
 # The network ----------------------------------------------------------------------
 
 
-def test_the_trunk_is_the_u_nets_and_the_head_has_q_logits():
+def test_the_classifier_has_the_trunk_of_the_unet_and_q_logits():
     ours, theirs = Classifier(base=4, num_bins=50), UNet(base=4)
     trunk = {k: v.shape for k, v in ours.trunk.state_dict().items()}
     assert trunk == {k: v.shape for k, v in theirs.trunk.state_dict().items()}
@@ -287,7 +287,7 @@ def test_the_loss_falls_and_the_colors_are_learned(lam):
     assert evaluate(untrained, images).mse.mean > 0.8 * spread
 
 
-def test_a_weights_file_keeps_bins_frequencies_and_temperature(tmp_path):
+def test_a_weights_file_holds_bins_frequencies_and_temperature(tmp_path):
     options = {"base": 4, "levels": 2, "num_bins": 60, "lam": 0.5}
     net = classifier(**options)
     fit(net, photographs(8), recipe=recipe(num_epochs=1), seed=0)
@@ -301,7 +301,7 @@ def test_a_weights_file_keeps_bins_frequencies_and_temperature(tmp_path):
     assert again.lam == 0.5 and str(again) == str(net)
     ab = photographs(3, seed=5).ab
     for ours, theirs in zip(again.target(ab), net.target(ab), strict=True):
-        assert torch.equal(ours, theirs)  # what is looked up fits the loaded bins
+        assert torch.equal(ours, theirs)  # the look-up table fits the loaded bins
     L = photographs(2).L
     with torch.no_grad():
         torch.testing.assert_close(again.predict(L), net.eval().predict(L))
@@ -316,12 +316,12 @@ def test_a_weights_file_keeps_bins_frequencies_and_temperature(tmp_path):
         ({"temperature": 0.0}, "temperature 0.0"),
     ],
 )
-def test_an_impossible_option_is_named(options, message):
+def test_an_invalid_option_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         Classifier(**options)
 
 
-def test_the_experiments_differ_in_rebalancing_only():
+def test_the_experiments_differ_only_in_rebalancing():
     faces = drawn()
     data = course_data(faces, split_faces(faces), copies=1, seed=4)
     plain, rebalanced = (
@@ -333,7 +333,7 @@ def test_the_experiments_differ_in_rebalancing_only():
     assert plain.experiment.recipe(3) == rebalanced.experiment.recipe(3)
     assert str(plain.net) != str(
         rebalanced.net
-    )  # a checkpoint of one is not the other's
+    )  # a checkpoint fits only its own experiment
     regressor = train_experiment("unet/quarter", data, PROFILES["quick"], num_epochs=1)
     assert str(regressor.net.trunk) == str(plain.net.trunk)
 

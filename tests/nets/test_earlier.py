@@ -1,4 +1,4 @@
-"""The earlier reports' networks on a*, b*: layers as they were listed, and protocols."""
+"""The networks of the earlier reports on a*, b*: their layers and protocols."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def shapes(net, kind):
 
 
 def sizes(net, size=128):
-    """Heights of what convolutions put out."""
+    """Return the heights of the outputs of all convolutions."""
     found = []
     for module in kinds(net, nn.Conv2d, nn.ConvTranspose2d):
         module.register_forward_hook(lambda _m, _i, y: found.append(y.shape[2]))
@@ -74,7 +74,7 @@ def test_the_many_maps_of_report_000():
     assert round(count_parameters(net) / 1e6, 1) == 8.1
 
 
-def test_the_guided_colorizer_sees_the_trained_regressor_s_means():
+def test_the_guided_colorizer_gets_the_means_of_the_trained_regressor():
     torch.manual_seed(0)
     net, trained = GuidedColorizer(), PooledRegressor()
     net.load_pretrained(trained)
@@ -90,7 +90,7 @@ def test_the_guided_colorizer_sees_the_trained_regressor_s_means():
     assert not net.regressor.training and net.colorizer.training
 
 
-def test_training_the_guided_colorizer_leaves_its_regressor_as_trained(data):
+def test_training_the_guided_colorizer_does_not_change_its_regressor(data):
     name = "report000/guided"
     first = train_experiment(
         "report000/regressor", data, PROFILES["quick"], num_epochs=1
@@ -102,7 +102,7 @@ def test_training_the_guided_colorizer_leaves_its_regressor_as_trained(data):
     assert first.evaluation.mse.mean > 0
 
 
-def test_tanh_as_it_was_and_as_it_should_have_been():
+def test_tanh_with_the_labels_of_the_report_and_with_its_own():
     was, should = (
         build(e.network, **e.options)
         for e in map(get_experiment, ("report000/tanh", "report000/tanh-rescaled"))
@@ -113,7 +113,7 @@ def test_tanh_as_it_was_and_as_it_should_have_been():
     assert len(kinds(was, nn.Tanh)) == len(kinds(should, nn.Tanh)) == 1
 
 
-def test_report_000_read_the_rgb_scaling_as_crop_scale():
+def test_report_000_does_not_scale_brightness_unless_darkened():
     assert not get_experiment("report000/sigmoid").scale_brightness
     assert get_experiment("report000/sigmoid-darkened").scale_brightness
 
@@ -171,7 +171,7 @@ def test_input_224_gives_labels_of_112():
     assert kinds(net.global_conv, nn.Conv2d)[0].out_channels == 2  # 32, narrowed
 
 
-def test_the_fusion_joins_one_global_vector_with_every_pixel():
+def test_the_fusion_concatenates_one_global_vector_to_every_pixel():
     torch.manual_seed(0)
     net = GlobalLocal(32, "paper", width=1 / 32).eval()
     L = torch.rand(1, 1, 32, 32)
@@ -182,7 +182,7 @@ def test_the_fusion_joins_one_global_vector_with_every_pixel():
     assert torch.equal(told, told[:, :, :1, :1].expand_as(told))
 
 
-def test_the_loss_is_the_paper_s_divided_by_the_values_of_a_picture():
+def test_the_loss_is_the_paper_s_divided_by_the_values_of_an_image():
     torch.manual_seed(0)
     net = GlobalLocal(32, "paper", num_classes=3, width=1 / 32)
     ab = torch.randn(4, 2, 64, 64) * 10
@@ -197,7 +197,7 @@ def test_the_loss_is_the_paper_s_divided_by_the_values_of_a_picture():
     torch.testing.assert_close(without, squares.mean() / (2 * 16 * 16))
 
 
-def test_the_branch_learns_who_is_on_the_picture(data):
+def test_the_branch_has_one_class_per_sitter(data):
     trained = train_experiment(
         "report004/full-classes", data, PROFILES["quick"], num_epochs=1
     )
@@ -223,7 +223,7 @@ def test_wrong_options_are_refused(options):
         GlobalLocal(**options)
 
 
-def test_a_picture_is_gray_when_no_pixel_has_color():
+def test_an_image_is_gray_if_no_pixel_has_color():
     ab = torch.zeros(3, 2, 4, 4)
     ab[1, 0, 2, 2] = -1.5
     ab[2] = 0.9
@@ -239,7 +239,7 @@ def test_a_picture_is_gray_when_no_pixel_has_color():
 
 @pytest.fixture(scope="module")
 def data():
-    """Pictures of four sitters whose color follows their luminance."""
+    """Images of four sitters whose lightness determines their color."""
     generator = torch.Generator().manual_seed(0)
     gray = torch.rand(24, 1, 8, 8, generator=generator)
     level = F.interpolate(gray, 128, mode="bilinear")
@@ -250,7 +250,7 @@ def data():
     return course_data(faces, split_faces(faces, seed=1), 2, seed=1)
 
 
-def test_training_images_carry_their_sitter(data):
+def test_training_images_have_their_sitter_numbers(data):
     sitters = [int(data.faces.groups[i][1:]) for i in data.split.train]
     assert data.train.group.tolist() == sitters * 2
     assert data.train[3:5].group.tolist() == sitters[3:5]
@@ -258,13 +258,13 @@ def test_training_images_carry_their_sitter(data):
 
 @pytest.mark.parametrize("name", [n for n in REPORTS if not n.startswith("report003")])
 def test_the_loss_falls(name, data):
-    """Eight epochs on one picture set, at a learning rate that a small set allows."""
+    """The loss falls within eight epochs on a small set."""
     trained = train_experiment(name, data, PROFILES["quick"], num_epochs=8)
     losses = trained.history["train_mse"]
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_full_holds_each_protocol_to_the_letter():
+def test_the_full_profile_follows_each_published_protocol():
     epochs = {name: get_experiment(name).epochs_for(FULL) for name in REPORTS}
     for name, published in {"report000": 1000, "report003": 100}.items():
         rows = [n for n in epochs if n.startswith(name) and "onecycle" not in n]

@@ -21,7 +21,7 @@ COURSE = [
     "regressor",
     "colorizer",
     "unet",
-]  # made for the course: any head, a good start
+]  # made for the course: any head, initialized to neutral
 HEADS = ["relu", "sigmoid", "tanh", "linear"]
 SMALL = [  # name, options, side of the input
     *[("regressor", {"maps": 8, "head": head}, 128) for head in HEADS],
@@ -34,8 +34,8 @@ SMALL = [  # name, options, side of the input
 IDS = [f"{name}-{'-'.join(map(str, options.values()))}" for name, options, _ in SMALL]
 
 
-def luminance(number: int, side: int, seed: int = 0) -> torch.Tensor:
-    """L*/100 (B, 1, H, W)."""
+def lightness(number: int, side: int, seed: int = 0) -> torch.Tensor:
+    """Return L*/100 (B, 1, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(number, 1, side, side, generator=generator)
 
@@ -47,7 +47,7 @@ def seeded(name: str, seed: int = 0, **options) -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def seeded_starts() -> None:
-    """The smallest networks can start with every ReLU closed; the same start each time."""
+    """Seed torch: with some seeds every ReLU of the smallest networks is zero."""
     torch.manual_seed(0)
 
 
@@ -66,22 +66,22 @@ def assert_state_is(net: nn.Module, before: dict) -> None:
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("num_down", [3, 4, 5, 6])
 @pytest.mark.parametrize("upsample", ["transposed", "nearest"])
-def test_the_colorizer_gives_two_planes_of_the_input_s_size(num_down, size, upsample):
+def test_the_colorizer_returns_two_planes_of_the_input_s_size(num_down, size, upsample):
     net = Colorizer(2, num_down, upsample).eval()
     with torch.no_grad():
-        assert net(luminance(2, size)).shape == (2, 2, size, size)
-        assert net.down(luminance(1, size)).shape[2:] == (size >> num_down,) * 2
+        assert net(lightness(2, size)).shape == (2, 2, size, size)
+        assert net.down(lightness(1, size)).shape[2:] == (size >> num_down,) * 2
     assert net.num_down == num_down
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("batchnorm", [True, False])
-def test_every_head_of_the_colorizer_keeps_sides_that_differ(head, batchnorm):
+def test_every_head_of_the_colorizer_keeps_a_size_that_is_not_square(head, batchnorm):
     net = Colorizer(3, 3, batchnorm=batchnorm, head=head)
     assert net(torch.rand(2, 1, 16, 40)).shape == (2, 2, 16, 40)
 
 
-def test_an_int_gives_the_same_number_of_maps_everywhere_and_a_list_one_each():
+def test_maps_are_one_number_for_all_layers_or_a_list():
     def widths(net):
         return [m.out_channels for m in net.modules() if hasattr(m, "out_channels")]
 
@@ -93,19 +93,19 @@ def test_an_int_gives_the_same_number_of_maps_everywhere_and_a_list_one_each():
 
 @pytest.mark.parametrize("size", [128, 64, 256])
 @pytest.mark.parametrize("maps", [3, 8])
-def test_the_regressor_gives_two_numbers_an_image(maps, size):
-    assert Regressor(maps)(luminance(3, size)).shape == (3, 2)
+def test_the_regressor_returns_two_numbers_per_image(maps, size):
+    assert Regressor(maps)(lightness(3, size)).shape == (3, 2)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
 @pytest.mark.parametrize("size", [32, 64, 128])
-def test_the_unet_gives_two_planes_of_the_input_s_size(levels, size):
+def test_the_unet_returns_two_planes_of_the_input_s_size(levels, size):
     net = UNet(base=2, levels=levels)
-    assert net(luminance(2, size)).shape == (2, 2, size, size)
+    assert net(lightness(2, size)).shape == (2, 2, size, size)
     assert net.num_down == levels
 
 
-def test_the_unet_has_one_skip_fewer_than_levels_each_from_its_own_level():
+def test_every_level_of_the_unet_but_the_last_has_a_skip():
     net = UNet(base=4, levels=4, max_channels=16)
     assert [block[0].in_channels for block in net.trunk.down] == [4, 4, 8, 16]
     assert [block[0].out_channels for block in net.trunk.down] == [4, 8, 16, 16]
@@ -114,17 +114,17 @@ def test_the_unet_has_one_skip_fewer_than_levels_each_from_its_own_level():
     assert [block[0].out_channels for block in net.trunk.up] == [16, 8, 4]
 
 
-def test_the_unet_may_have_one_convolution_a_level_on_the_way_up():
+def test_the_decoder_of_the_unet_may_have_one_convolution_per_level():
     net = UNet(base=4, levels=3, up_convs=1)
     assert [len(block) for block in net.trunk.down] == [6, 6, 6]
     assert [len(block) for block in net.trunk.up] == [3, 3]
-    assert net(luminance(2, 16)).shape == (2, 2, 16, 16)
+    assert net(lightness(2, 16)).shape == (2, 2, 16, 16)
 
 
-def test_the_unet_that_looks_twice_colors_a_mirrored_picture_alike():
+def test_with_flip_tta_the_unet_predicts_mirrored_maps_for_mirrored_images():
     net = UNet(base=4, levels=2, flip_tta=True).eval()
     nn.init.normal_(net.last.weight)
-    L = 100 * luminance(2, 16)
+    L = 100 * lightness(2, 16)
     with torch.no_grad():
         one, other = net.predict(L), net.predict(L.flip(3)).flip(3)
         net.flip_tta = False
@@ -134,13 +134,13 @@ def test_the_unet_that_looks_twice_colors_a_mirrored_picture_alike():
 
 
 @pytest.mark.parametrize("unshuffle", [2, 4])
-def test_the_unet_works_on_folded_planes_and_enlarges_bilinearly(unshuffle):
+def test_the_unet_works_on_unshuffled_planes_and_enlarges_bilinearly(unshuffle):
     net = UNet(base=2, levels=2, unshuffle=unshuffle).eval()
     nn.init.normal_(net.last.weight)
     inner = []
     net.last.register_forward_hook(lambda *x: inner.append(x[-1]))
     with torch.no_grad():
-        out = net(luminance(1, 16))
+        out = net(lightness(1, 16))
     assert inner[0].shape == (1, 2, 16 // unshuffle, 16 // unshuffle)
     expected = F.interpolate(inner[0], scale_factor=unshuffle, mode="bilinear")
     assert torch.equal(out, expected)
@@ -148,12 +148,12 @@ def test_the_unet_works_on_folded_planes_and_enlarges_bilinearly(unshuffle):
     assert 2**net.num_down == 2 * unshuffle
 
 
-def test_the_fine_step_predicts_at_half_the_size_and_sees_every_pixel():
+def test_the_upscale_block_predicts_at_half_the_size_from_every_pixel():
     net = UNet(base=4, levels=2, unshuffle=4, upscale_maps=6).eval()
     nn.init.normal_(net.last.weight)
     inner = []
     net.last.register_forward_hook(lambda *x: inner.append(x[-1]))
-    L = luminance(9, 16).requires_grad_()
+    L = lightness(9, 16).requires_grad_()
     out = net(L)
     assert inner[0].shape == (9, 2, 8, 8)
     assert torch.equal(out, F.interpolate(inner[0], scale_factor=2, mode="bilinear"))
@@ -164,8 +164,8 @@ def test_the_fine_step_predicts_at_half_the_size_and_sees_every_pixel():
     assert (near[6:12, 6:12] > 0).all()  # 3 x 3 patches of 2 x 2 pixels
 
 
-def test_tones_tell_the_light_and_not_the_place():
-    L = luminance(3, 32)
+def test_lightness_features_do_not_depend_on_positions():
+    L = lightness(3, 32)
     found = lightness_features(L)
     assert found.shape == (3, 7)
     assert torch.allclose(found, lightness_features(L.flip(3)), atol=1e-5)
@@ -176,13 +176,13 @@ def test_tones_tell_the_light_and_not_the_place():
 
 
 @pytest.mark.parametrize("upscale_maps", [0, 6])
-def test_the_mean_color_has_a_head_of_its_own_that_does_not_train_the_encoder(
+def test_the_mean_head_does_not_train_the_encoder(
     upscale_maps,
 ):
     net = MeanHeadUNet(base=4, levels=2, upscale_maps=upscale_maps).eval()
     for layer in (net.last, net.from_lightness, net.from_features):
         nn.init.normal_(layer.weight)
-    out = net(luminance(3, 32))
+    out = net(lightness(3, 32))
     mean = out.mean(dim=(2, 3))
     assert out.shape == (3, 2, 32, 32)
     assert mean.std() > 0.01 and (out - mean[:, :, None, None]).std() > 0.001
@@ -203,7 +203,7 @@ def test_the_assignment_s_regressor_has_1370_parameters():
     assert count_parameters(Regressor()) == 1370
 
 
-def test_batchnorm_takes_the_place_of_the_bias_in_the_regressor():
+def test_batchnorm_replaces_the_bias_in_the_regressor():
     assert count_parameters(Regressor(batchnorm=True)) == 1370 + 6 * 3
 
 
@@ -256,7 +256,7 @@ def test_the_size_table_of_the_colorizer_goes_down_and_up_again():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("name", "options", "side"), SMALL, ids=IDS)
-def test_the_size_table_leaves_the_network_as_it_was(name, options, side, training):
+def test_the_size_table_does_not_change_the_network(name, options, side, training):
     net = build(name, **options).train(training)
     before = clones(net)
     assert "total" in size_table(net, side)
@@ -279,7 +279,7 @@ def test_the_size_table_leaves_a_frozen_layer_frozen():
 @pytest.mark.parametrize(("name", "options", "side"), SMALL, ids=IDS)
 def test_predict_is_forward_on_l_over_100_in_natural_units(name, options, side):
     net = build(name, **options).eval()
-    L = luminance(2, side) * 100
+    L = lightness(2, side) * 100
     with torch.no_grad():
         ab_hat = net.predict(L)
         once = net.scale.decode(net(L / 100))
@@ -299,8 +299,8 @@ def test_predict_is_forward_on_l_over_100_in_natural_units(name, options, side):
 def test_predictions_stay_in_the_range_of_the_head(name, head, low, high):
     net = seeded(name, head=head)
     for parameter in net.parameters():
-        nn.init.normal_(parameter, std=3)  # as wild as a network may get
-    ab_hat = net.predict(luminance(4, 128) * 100).detach()
+        nn.init.normal_(parameter, std=3)  # extreme weights
+    ab_hat = net.predict(lightness(4, 128) * 100).detach()
     assert ab_hat.std() > 1
     assert ab_hat.min() >= low - 1e-3
     assert ab_hat.max() <= high + 1e-3
@@ -311,7 +311,7 @@ def test_predictions_stay_in_the_range_of_the_head(name, head, low, high):
 def test_an_untrained_network_predicts_near_neutral_and_can_learn(name, head):
     for seed in range(3):
         net = seeded(name, seed, head=head)
-        L = luminance(2, 128) * 100
+        L = lightness(2, 128) * 100
         with torch.no_grad():
             ab_hat = net.eval().predict(L)
         spread = 255 if head in ("relu", "sigmoid") else net.scale.unit.item()
@@ -328,10 +328,10 @@ def test_a_relu_head_starts_above_zero_for_every_image(name):
     for seed in range(10):
         net = seeded(name, seed, head="relu").eval()
         with torch.no_grad():
-            assert net(luminance(4, 128)).min() > 0
+            assert net(lightness(4, 128)).min() > 0
 
 
-def test_the_regressor_s_truth_is_the_mean_chrominance():
+def test_the_regressor_predicts_the_mean_chrominance():
     ab = torch.zeros(2, 2, 128, 128, dtype=torch.float16)
     ab[0, 0, :64] = 100
     ab[1, 1] = -7
@@ -340,20 +340,20 @@ def test_the_regressor_s_truth_is_the_mean_chrominance():
     assert target[1].tolist() == pytest.approx([128 / 255, 121 / 255])
 
 
-def test_the_colorizer_s_truth_is_every_pixel():
+def test_the_colorizer_predicts_every_pixel():
     ab = torch.randn(2, 2, 8, 8)
     assert torch.equal(Colorizer().true_ab(ab), ab)
     assert torch.allclose(Colorizer(head="tanh").target(ab), ab / 128)
 
 
-def test_labels_name_another_scale_than_the_head_s():
+def test_labels_may_have_another_scale_than_the_head():
     ab = torch.zeros(1, 2, 8, 8)
     net = Colorizer(head="tanh", labels="sigmoid")
     assert torch.allclose(net.target(ab), torch.tensor(128 / 255))
     assert Colorizer(head="tanh").target(ab).abs().max() == 0
 
 
-def test_fit_scale_takes_the_statistics_of_what_the_network_predicts():
+def test_fit_scale_uses_the_statistics_of_the_labels():
     ab = torch.randn(40, 2, 8, 8) * 5 + torch.tensor([3.0, 8.0]).view(2, 1, 1)
     colorizer, regressor = Colorizer(head="linear"), Regressor(head="linear")
     colorizer.fit_scale(ab)
@@ -369,11 +369,11 @@ def test_fit_scale_takes_the_statistics_of_what_the_network_predicts():
 @pytest.mark.parametrize(("name", "options", "side"), SMALL, ids=IDS)
 def test_the_loss_falls_on_a_tiny_batch(name, options, side):
     net = seeded(name, **options)
-    if name == "regressor":  # the brightness of an image tells its color
-        L = luminance(6, side) * torch.linspace(0.2, 1, 6).view(-1, 1, 1, 1)
+    if name == "regressor":  # the brightness of an image determines its color
+        L = lightness(6, side) * torch.linspace(0.2, 1, 6).view(-1, 1, 1, 1)
         level = L.mean(dim=(2, 3), keepdim=True).expand_as(L)
-    else:  # that of a patch tells the patch's
-        level = L = F.interpolate(luminance(6, 2), side)
+    else:  # the brightness of a patch determines its color
+        level = L = F.interpolate(lightness(6, 2), side)
     ab = torch.cat([60 * level, 20 - 50 * level], dim=1)
     net.fit_scale(ab)
     target = net.target(ab)
@@ -397,7 +397,7 @@ def test_every_parameter_gets_a_gradient(name):
     for module in net.modules():  # the U-Net's last weights start at zero
         if isinstance(module, nn.Conv2d) and not module.weight.any():
             nn.init.normal_(module.weight)
-    net(luminance(4, 128)).square().sum().backward()
+    net(lightness(4, 128)).square().sum().backward()
     for key, parameter in net.named_parameters():
         if not parameter.requires_grad:  # the guided colorizer's trained regressor
             continue
@@ -427,7 +427,7 @@ def test_networks_are_built_by_name_with_their_options():
         ("unet", {"head": "gelu"}, "head 'gelu'"),
     ],
 )
-def test_an_unknown_word_raises_and_is_named(name, options, message):
+def test_an_unknown_name_raises_and_is_in_the_message(name, options, message):
     with pytest.raises(ValueError, match=message):
         build(name, **options)
 
@@ -444,7 +444,7 @@ def test_the_same_seed_builds_the_same_network():
         assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-def test_the_regressor_that_paints_answers_the_mean_of_its_map():
+def test_unet_mean_predicts_the_mean_of_its_map():
     options = {"base": 4, "levels": 2, "flip_tta": True}
     net, painter = build("unet_mean", **options).eval(), UNet(**options).eval()
     nn.init.normal_(net.last.weight)
@@ -452,7 +452,7 @@ def test_the_regressor_that_paints_answers_the_mean_of_its_map():
     ab = torch.randn(5, 2, 16, 16) * 9 + 4
     for one in (net, painter):
         one.fit_scale(ab)
-    L = 100 * luminance(2, 16)
+    L = 100 * lightness(2, 16)
     with torch.no_grad():
         found, expected = net.predict(L), painter.predict(L).mean(dim=(2, 3))
     assert found.shape == (2, 2) and torch.equal(found, expected)
@@ -471,7 +471,7 @@ MAPS = {
 }
 
 
-def test_every_network_of_maps_is_in_the_tests_below():
+def test_every_map_network_is_in_the_tests_below():
     assert {n for n, kind in NETWORKS.items() if kind.task == "map"} == set(MAPS)
 
 
@@ -508,7 +508,7 @@ def test_the_map_holds_the_mean_of_each_cell():
     assert torch.allclose(small, cells, atol=1e-6)
 
 
-def test_a_classifier_gives_the_map_that_it_was_trained_on():
+def test_the_map_of_a_classifier_is_its_decoded_logits():
     net = build("classifier", base=2, levels=2).eval()
     L = 100 * torch.rand(2, 1, 16, 16)
     with torch.no_grad():
@@ -521,3 +521,19 @@ def test_two_passes_cost_twice_the_operations(name):
     once, twice = (build(name, flip_tta=flip_tta) for flip_tta in (False, True))
     assert (once.passes, twice.passes) == (1, 2)
     assert count_gflop(twice) == 2 * count_gflop(once) > 0
+
+
+@pytest.mark.parametrize("flip_tta", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_predict_has_as_many_forward_passes_as_it_says(name, flip_tta):
+    net = seeded(name, **MAPS.get(name, {})).eval()
+    net.flip_tta = flip_tta
+    inputs = (255 if net.task == "rgb" else 100) * lightness(2, 128)
+    passes = []
+    net.register_forward_hook(lambda *_: passes.append(1))
+    with torch.no_grad():
+        y, mirrored = net.predict(inputs), net.predict(inputs.flip(3))
+    assert len(passes) == 2 * net.passes == (4 if flip_tta else 2)
+    if flip_tta:
+        mirrored = mirrored.flip(3) if y.ndim == 4 else mirrored
+        torch.testing.assert_close(y, mirrored, rtol=1e-4, atol=1e-3)
