@@ -34,51 +34,52 @@ HEAD_SCALES = {  # head: (offset, unit) with y = (ab - offset) / unit
 
 
 @dataclass(frozen=True)
-class LabImages:
+class ImagePairs:
+    """The input of a network and the truth for each of N images.
+
+    inputs  (N, 1, H, W), what a network gets
+    truth   (N, C, H, W), what it should predict
+    group   (N,) int64, the number of each image's sitter, or None if unknown
+    """
+
+    inputs: torch.Tensor
+    truth: torch.Tensor
+    group: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        group = None if self.group is None else self.group[index]
+        return type(self)(self.inputs[index], self.truth[index], group)
+
+    def to(self, device: str):
+        """Return the same images on another device."""
+        group = None if self.group is None else self.group.to(device)
+        return type(self)(self.inputs.to(device), self.truth.to(device), group)
+
+    def minibatch(self, index: torch.Tensor, aug_params: torch.Tensor):
+        """Return the images at `index`; a fixed set is not augmented again."""
+        return self[index]
+
+    def data_hash(self) -> str:
+        """Return the SHA-256 of all values."""
+        tensors = [x for x in (self.inputs, self.truth, self.group) if x is not None]
+        return sha256(*(x.cpu().numpy().tobytes() for x in tensors))
+
+
+class LabImages(ImagePairs):
     """Images as lightness and chrominance.
 
-    L      (N, 1, H, W) float16, L* in 0..100
-    ab     (N, 2, H, W) float16, a* and b* in natural units
-    group  (N,) int64, the number of each image's sitter, or None if unknown
+    inputs, L  (N, 1, H, W) float16, L* in 0..100
+    truth, ab  (N, 2, H, W) float16, a* and b* in natural units
 
     float16 halves the memory. It changes a value by at most 1/32, and the error of an
     image by less than a ten-thousandth of that error.
     """
 
-    L: torch.Tensor
-    ab: torch.Tensor
-    group: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.L)
-
-    def __getitem__(self, index) -> "LabImages":
-        group = None if self.group is None else self.group[index]
-        return LabImages(self.L[index], self.ab[index], group)
-
-    @property
-    def inputs(self) -> torch.Tensor:
-        """The input of a network: L."""
-        return self.L
-
-    @property
-    def truth(self) -> torch.Tensor:
-        """What a network should predict: ab."""
-        return self.ab
-
-    def to(self, device: str) -> "LabImages":
-        """Return the same images on another device."""
-        group = None if self.group is None else self.group.to(device)
-        return LabImages(self.L.to(device), self.ab.to(device), group)
-
-    def minibatch(self, index: torch.Tensor, aug_params: torch.Tensor) -> "LabImages":
-        """Return the images at `index`; the fixed set is not augmented again."""
-        return self[index]
-
-    def data_hash(self) -> str:
-        """Return the SHA-256 of all values."""
-        tensors = [x for x in (self.L, self.ab, self.group) if x is not None]
-        return sha256(*(x.cpu().numpy().tobytes() for x in tensors))
+    L = property(lambda self: self.inputs)
+    ab = property(lambda self: self.truth)
 
 
 def is_gray(images: LabImages) -> torch.Tensor:

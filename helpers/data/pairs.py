@@ -10,53 +10,20 @@ import torch
 
 from helpers.data.course import Datasets, sitter_numbers
 from helpers.data.faces import FaceSet, Split, split_faces
-from helpers.files import sha256
+from helpers.data.lab import ImagePairs
 
 NUM_SAMPLES = 500  # training images whose accuracy is recorded after each epoch
 
 
-@dataclass(frozen=True)
-class GrayRgb:
-    """Images as the ablation study uses them.
+class GrayRgb(ImagePairs):
+    """Images as the ablation study uses them, without augmentation.
 
-    gray   (N, 1, H, W) uint8, OpenCV's weighted mean of R, G, B
-    rgb    (N, 3, H, W) uint8, R first
-    group  (N,) int64, the number of each image's sitter, or None if unknown
+    inputs, gray  (N, 1, H, W) uint8, OpenCV's weighted mean of R, G, B
+    truth, rgb    (N, 3, H, W) uint8, R first
     """
 
-    gray: torch.Tensor
-    rgb: torch.Tensor
-    group: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.gray)
-
-    def __getitem__(self, index) -> "GrayRgb":
-        group = None if self.group is None else self.group[index]
-        return GrayRgb(self.gray[index], self.rgb[index], group)
-
-    @property
-    def inputs(self) -> torch.Tensor:
-        """The input of a network: gray."""
-        return self.gray
-
-    @property
-    def truth(self) -> torch.Tensor:
-        """What a network should predict: rgb."""
-        return self.rgb
-
-    def to(self, device: str) -> "GrayRgb":
-        """Return the same images on another device."""
-        group = None if self.group is None else self.group.to(device)
-        return GrayRgb(self.gray.to(device), self.rgb.to(device), group)
-
-    def minibatch(self, index: torch.Tensor, aug_params: torch.Tensor) -> "GrayRgb":
-        """Return the images at `index` unchanged: the study does not augment."""
-        return self[index]
-
-    def data_hash(self) -> str:
-        """Return the SHA-256 of all pixels: equal hash, equal data."""
-        return sha256(self.rgb.cpu().numpy().tobytes())
+    gray = property(lambda self: self.inputs)
+    rgb = property(lambda self: self.truth)
 
 
 @dataclass(frozen=True)

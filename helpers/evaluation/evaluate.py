@@ -8,13 +8,10 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from helpers.data.lab import LabImages
-from helpers.data.pairs import GrayRgb
+from helpers.data.lab import ImagePairs
 from helpers.evaluation.metrics import Estimate, bootstrap, paired_difference
 from helpers.evaluation.task import task_of
 from helpers.nets.base import evaluation_mode
-
-Images = LabImages | GrayRgb
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def predict(predictor, inputs: torch.Tensor, batch_size: int = 0) -> torch.Tenso
         return torch.cat([predictor.predict(x.to(device)).cpu() for x in batches])
 
 
-def evaluate(predictor, images: Images, batch_size: int = 0) -> Evaluation:
+def evaluate(predictor, images: ImagePairs, batch_size: int = 0) -> Evaluation:
     """Compare the predictions for `images` with the truth; see `predict`."""
     task = task_of(predictor)
     prediction = predict(predictor, images.inputs, batch_size)
@@ -84,7 +81,7 @@ def evaluate(predictor, images: Images, batch_size: int = 0) -> Evaluation:
     return Evaluation(errors, prediction, task.headline, images.group)
 
 
-def evaluate_single_pass(net: nn.Module, images: Images) -> Evaluation:
+def evaluate_single_pass(net: nn.Module, images: ImagePairs) -> Evaluation:
     """Evaluate a network without the average over the mirror image, see `net.passes`."""
     averages, net.flip_tta = net.flip_tta, False
     try:

@@ -15,14 +15,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from helpers.evaluation.metrics import Estimate
 
 DPI = 80  # small images keep the notebooks under 1 MB
-PREDICTED, TRUTH = "tab:orange", "tab:blue"
-TRAINING_DASH, TEST_DASH = (
-    ".-",
-    ".--",
-)  # of a learning curve; its color is the network's
-NETWORK_COLORS = [f"C{number}" for number in range(10)]  # matplotlib's color cycle
+TRAINING_LINE, TEST_LINE = ".-", ".--"  # solid and dashed; validation is as test
+NETWORK_COLOR = "C{}"  # the color of both curves of network number 0, 1, ...
+PREDICTED_COLOR, TRUE_COLOR = "tab:orange", "tab:blue"
+REFERENCE_LINE = {"color": "0.4", "linestyle": ":"}
+SIGNED_COLORMAPS = ("PiYG_r", "PuOr_r")  # of a* and b*: their middle is 0
 MIN_SHARE = 1e-6  # share of pixels that a histogram shows as none
-SIGNED = ("PiYG_r", "PuOr_r")  # color maps of a* and b*: their middle is 0
 
 
 def show_images(
@@ -31,26 +29,19 @@ def show_images(
     """Draw a grid of images (N, 3, H, W) uint8 BGR."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    height = 1.35 if titles else 1.15
-    fig, axes = _picture_grid(rows, columns, 1.15, height)
-    for ax, image in zip(axes.flat, images, strict=False):
-        ax.imshow(to_rgb(image))
-    for ax, title in zip(axes.flat, titles, strict=False):
-        ax.set_title(title, fontsize=7)
+    fig, axes = _subplots(rows, columns, 1.15, 1.35 if titles else 1.15)
+    _fill(axes.ravel(), images, titles)
     return fig
 
 
 def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> Figure:
     """Draw named rows of images, each (N, 3, H, W) uint8 BGR, one column per image."""
-    columns = max(map(len, rows.values()))
-    fig, axes = _picture_grid(len(rows), columns, 1.15, 1.2)
-    for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
-        for ax, image in zip(row_axes, images, strict=False):
-            ax.imshow(to_rgb(image))
-        row_axes[0].text(-0.08, 0.5, name, rotation=90, ha="right", va="center",
-                         transform=row_axes[0].transAxes, fontsize=8)  # fmt: skip
-    for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(title, fontsize=7)
+    fig, axes = _subplots(len(rows), max(map(len, rows.values())), 1.15, 1.2)
+    for number, (name, images) in enumerate(rows.items()):
+        _fill(axes[number], images, () if number else titles)
+        ax = axes[number, 0]
+        ax.text(-0.08, 0.5, name, rotation=90, ha="right", va="center",
+                transform=ax.transAxes, fontsize=8)  # fmt: skip
     return fig
 
 
@@ -60,10 +51,10 @@ def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figu
     `height` is the height of each photograph in inches.
     """
     widths = [image.shape[1] / image.shape[0] * height for image in pictures.values()]
-    fig, axes = plt.subplots(
-        1, len(pictures), figsize=(sum(widths), height + 0.3), width_ratios=widths,
-        dpi=DPI, layout="constrained", squeeze=False,
-    )  # fmt: skip
+    count = len(pictures)
+    fig, axes = _subplots(
+        1, count, sum(widths) / count, height + 0.3, width_ratios=widths
+    )
     for ax, (name, image_bgr) in zip(axes.flat, pictures.items(), strict=True):
         ax.imshow(image_bgr[..., ::-1])
         ax.set_title(name, fontsize=9)
@@ -75,18 +66,15 @@ def image_planes(
     images: Mapping[str, np.ndarray], colormaps: Sequence[str] = ()
 ) -> Figure:
     """Draw named planes (H, W) side by side, each with its own color bar."""
-    fig, axes = plt.subplots(
-        1, len(images), figsize=(2.6 * len(images), 2.4), dpi=DPI, layout="constrained"
-    )
+    fig, axes = _subplots(1, len(images), 2.6, 2.4)
     colormaps = colormaps or ["gray"] * len(images)
     for ax, (name, plane), colormap in zip(
-        np.atleast_1d(axes), images.items(), colormaps, strict=True
+        axes.flat, images.items(), colormaps, strict=True
     ):
         limit = float(np.abs(plane).max()) or 1.0
-        is_signed = plane.min() < 0 or colormap in SIGNED
-        diverging = {"vmin": -limit, "vmax": limit} if is_signed else {}
-        drawn = ax.imshow(plane, cmap=colormap, **diverging)
-        fig.colorbar(drawn, ax=ax, shrink=0.85)
+        is_signed = plane.min() < 0 or colormap in SIGNED_COLORMAPS
+        span = {"vmin": -limit, "vmax": limit} if is_signed else {}
+        fig.colorbar(ax.imshow(plane, cmap=colormap, **span), ax=ax, shrink=0.85)
         ax.set_title(name, fontsize=9)
         ax.set_axis_off()
     return fig
@@ -101,17 +89,17 @@ def learning_curves(
     best       error of each named predictor, drawn as a dotted line
     """
     is_crowded = len(histories) > 3  # then the legend is placed beside the curves
-    size = (8, 3.4) if is_crowded else (6, 3.4)
-    fig, ax = plt.subplots(figsize=size, dpi=DPI, layout="constrained")
+    fig, axes = _subplots(1, 1, 8 if is_crowded else 6, 3.4)
+    ax = axes[0, 0]
     for number, (name, history) in enumerate(histories.items()):
-        color = NETWORK_COLORS[number % 10]
-        ax.plot(history["epoch"], history["train_mse"], TRAINING_DASH, color=color,
+        color = NETWORK_COLOR.format(number)
+        ax.plot(history["epoch"], history["train_mse"], TRAINING_LINE, color=color,
                 label=f"{name}, training")  # fmt: skip
         if "test_mse" in history:
-            ax.plot(history["epoch"], history["test_mse"], TEST_DASH, color=color,
+            ax.plot(history["epoch"], history["test_mse"], TEST_LINE, color=color,
                     label=f"{name}, test")  # fmt: skip
     for name, error in (best or {}).items():
-        ax.axhline(float(error), color="0.4", linestyle=":", linewidth=1)
+        ax.axhline(float(error), **REFERENCE_LINE, linewidth=1)
         ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
                     ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
@@ -128,32 +116,31 @@ def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
     Training curves (solid) show a sample of the training set, which is evaluated in the
     same way as the validation set (dashed).
     """
-    fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), dpi=DPI, layout="constrained")
-    for ax, figure in zip(axes, ("mse", "accuracy"), strict=True):
+    fig, axes = _subplots(1, 2, 4, 3.2)
+    for ax, figure in zip(axes.flat, ("mse", "accuracy"), strict=True):
         for number, (name, history) in enumerate(histories.items()):
-            color = NETWORK_COLORS[number % 10]
-            ax.plot(history["epoch"], history[f"sample_{figure}"], TRAINING_DASH,
+            color = NETWORK_COLOR.format(number)
+            ax.plot(history["epoch"], history[f"sample_{figure}"], TRAINING_LINE,
                     color=color, label=name)  # fmt: skip
-            ax.plot(history["epoch"], history[f"validation_{figure}"], TEST_DASH,
+            ax.plot(history["epoch"], history[f"validation_{figure}"], TEST_LINE,
                     color=color)  # fmt: skip
+        ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3, which="both")
-    axes[0].set(xlabel="epoch", ylabel="MSE of R, G, B in -1..1", yscale="log")
-    axes[1].set(xlabel="epoch", ylabel="share of values within 12 of 255")
-    axes[0].legend(fontsize=7, title="solid: training, dashed: validation",
-                   title_fontsize=7)  # fmt: skip
+    axes[0, 0].set(ylabel="MSE of R, G, B in -1..1", yscale="log")
+    axes[0, 1].set_ylabel("share of values within 12 of 255")
+    axes[0, 0].legend(fontsize=7, title="solid: training, dashed: validation",
+                      title_fontsize=7)  # fmt: skip
     return fig
 
 
 def error_bars(errors: Mapping[str, Estimate]) -> Figure:
     """Draw the error of each named predictor as a bar with its 95 % interval."""
-    names, values = list(errors), list(errors.values())
-    means = [value.mean for value in values]
-    spans = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
-    fig, ax = plt.subplots(
-        figsize=(6, 0.6 + 0.32 * len(names)), dpi=DPI, layout="constrained"
-    )
-    ax.barh(names, means, xerr=spans, color="tab:blue", alpha=0.75, height=0.65,
+    fig, axes = _subplots(1, 1, 6, 0.6 + 0.32 * len(errors))
+    ax = axes[0, 0]
+    means = [value.mean for value in errors.values()]
+    spans = np.transpose([(v.mean - v.low, v.high - v.mean) for v in errors.values()])
+    ax.barh(list(errors), means, xerr=spans, color="tab:blue", alpha=0.75, height=0.65,
             error_kw={"linewidth": 1, "capsize": 2})  # fmt: skip
     for name, value in errors.items():
         ax.text(value.high, name, f"  {value.mean:.2e}", va="center", fontsize=7)
@@ -170,17 +157,17 @@ def compare_with_published(rows: Mapping[str, tuple[dict, float | None]]) -> Fig
 
     `rows` holds for each name (mean, low and high in a dict, the published error or None).
     """
-    fig, ax = plt.subplots(
-        figsize=(7, 0.9 + 0.2 * len(rows)), dpi=DPI, layout="constrained"
-    )
+    fig, axes = _subplots(1, 1, 7, 0.9 + 0.2 * len(rows))
+    ax = axes[0, 0]
     for place, (mse, published) in enumerate(rows.values()):
         spans = [[mse["mean"] - mse["low"]], [mse["high"] - mse["mean"]]]
-        ax.errorbar(mse["mean"], place, xerr=spans, fmt="o", color=PREDICTED, markersize=4,
-                    linewidth=1, label="" if place else "ours, 95 % interval")  # fmt: skip
+        ax.errorbar(mse["mean"], place, xerr=spans, fmt="o", color=PREDICTED_COLOR,
+                    markersize=4, linewidth=1,
+                    label="" if place else "ours, 95 % interval")  # fmt: skip
         if published:
-            ax.plot(published, place, "x", color=TRUTH, markersize=5)
+            ax.plot(published, place, "x", color=TRUE_COLOR, markersize=5)
     if any(published for _, published in rows.values()):
-        ax.plot([], [], "x", color=TRUTH, label="published")
+        ax.plot([], [], "x", color=TRUE_COLOR, label="published")
     ax.set_yticks(range(len(rows)), labels=rows, fontsize=6)
     ax.set(xscale="log", xlabel="test MSE of a*, b* (scale S)")
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -191,16 +178,16 @@ def compare_with_published(rows: Mapping[str, tuple[dict, float | None]]) -> Fig
 
 def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
     """Draw predicted (N, 2) against true (N, 2) mean a* and mean b*."""
-    fig, axes = plt.subplots(1, 2, figsize=(6, 3), dpi=DPI, layout="constrained")
-    for channel, (ax, name) in enumerate(zip(axes, ("a*", "b*"), strict=True)):
+    fig, axes = _subplots(1, 2, 3, 3)
+    for channel, (ax, name) in enumerate(zip(axes.flat, ("a*", "b*"), strict=True)):
         truth, predicted = ab[:, channel].numpy(), ab_hat[:, channel].numpy()
         span = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
-        ax.plot(span, span, ":", color="0.4", label="perfect")
-        ax.plot(truth, predicted, ".", color=PREDICTED, label="test images")
+        ax.plot(span, span, **REFERENCE_LINE, label="perfect")
+        ax.plot(truth, predicted, ".", color=PREDICTED_COLOR, label="test images")
         ax.set(xlabel=f"true mean {name}", ylabel=f"predicted mean {name}")
         ax.set_aspect("equal")
         ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    axes[0, 0].legend(fontsize=7)
     return fig
 
 
@@ -209,8 +196,7 @@ def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
 
     All panels share their axes and a logarithmic color scale.
     """
-    fig, axes = plt.subplots(1, len(ab), figsize=(3.2 * len(ab), 3), dpi=DPI,
-                             layout="constrained", sharey=True)  # fmt: skip
+    fig, axes = _subplots(1, len(ab), 3.2, 3, sharey=True)
     edges = np.linspace(-limit, limit, 61)
     shares = []
     for values in ab.values():
@@ -218,12 +204,12 @@ def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
         counts, _, _ = np.histogram2d(a, b, bins=[edges, edges])
         shares.append(np.log10(np.maximum(counts.T / len(a), MIN_SHARE)))
     span = {"vmin": np.log10(MIN_SHARE), "vmax": np.max(shares)}
-    for ax, name, share in zip(np.atleast_1d(axes), ab, shares, strict=True):
+    for ax, name, share in zip(axes.flat, ab, shares, strict=True):
         drawn = ax.imshow(share, origin="lower", extent=[-limit, limit] * 2, **span)
         ax.set(title=name, xlabel="a*  (green to red)")
         ax.axhline(0, color="white", linewidth=0.4)
         ax.axvline(0, color="white", linewidth=0.4)
-    np.atleast_1d(axes)[0].set_ylabel("b*  (blue to yellow)")
+    axes[0, 0].set_ylabel("b*  (blue to yellow)")
     fig.colorbar(drawn, ax=axes, label="log10 share of pixels", shrink=0.85)
     return fig
 
@@ -235,9 +221,8 @@ def color_strips(
 
     Their columns run from span[0] to span[1] along one common axis.
     """
-    height = 0.5 + 0.45 * len(images)
-    fig, axes = plt.subplots(len(images), 1, figsize=(6, height), dpi=DPI,
-                             layout="constrained", sharex=True, squeeze=False)  # fmt: skip
+    height = 0.5 / len(images) + 0.45
+    fig, axes = _subplots(len(images), 1, 6, height, sharex=True)
     for ax, (name, image) in zip(axes.flat, images.items(), strict=True):
         ax.imshow(to_rgb(image), extent=[*span, 0, 1], aspect="auto")
         ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
@@ -251,13 +236,12 @@ def cost_curves(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
 
     `seconds` holds for each named number its values and the seconds of each.
     """
-    fig, axes = plt.subplots(1, len(seconds), figsize=(3 * len(seconds), 2.8), dpi=DPI,
-                             layout="constrained", squeeze=False)  # fmt: skip
+    fig, axes = _subplots(1, len(seconds), 3, 2.8)
     for ax, (name, found) in zip(axes.flat, seconds.items(), strict=True):
         values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
         ax.plot(values, times, "o-", label="measured")
-        ax.plot(values, times[-1] * values / values[-1], ":", color="0.4",
-                label="proportional")  # fmt: skip
+        proportional = times[-1] * values / values[-1]
+        ax.plot(values, proportional, **REFERENCE_LINE, label="proportional")
         ax.set(xscale="log", yscale="log", xlabel=name)
         ax.set_xticks(values, labels=map(str, values))
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -275,15 +259,18 @@ def to_rgb(image: torch.Tensor) -> np.ndarray:
     return image.flip(0).permute(1, 2, 0).cpu().numpy()
 
 
-def _picture_grid(rows: int, columns: int, width: float, height: float):
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows),
-        dpi=DPI,
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax in axes.flat:
+def _subplots(rows: int, columns: int, width: float, height: float, **options):
+    """Return a figure and its axes (rows, columns); width, height of one in inches."""
+    return plt.subplots(
+        rows, columns, figsize=(columns * width, rows * height), dpi=DPI,
+        layout="constrained", squeeze=False, **options,
+    )  # fmt: skip
+
+
+def _fill(axes, images: torch.Tensor, titles: Sequence[str]) -> None:
+    for ax in axes:
         ax.set_axis_off()
-    return fig, axes
+    for ax, image in zip(axes, images, strict=False):
+        ax.imshow(to_rgb(image))
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title, fontsize=7)

@@ -25,7 +25,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._note) for n in SIGNALS}
+            self._before = {n: signal.signal(n, self._receive) for n in SIGNALS}
         return self
 
     def __exit__(self, *_) -> None:
@@ -40,7 +40,7 @@ class StopSignals:
         if self.received not in (None, signal.SIGINT):
             signal.raise_signal(self.received)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         signal.signal(number, self._before.pop(number))
 

@@ -1,4 +1,4 @@
-"""The drawn portraits: reproducible, distinct, part of their color in luminance."""
+"""Tests of the portraits: reproducible, distinct, colors partly given by lightness."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def scale_s(ab, guess):
     return float((((ab - guess) / 255) ** 2).mean())
 
 
-def test_same_arguments_give_same_pixels_in_any_order():
+def test_pixels_depend_on_the_arguments_only():
     first = render_portrait(3, 2)
     render_portrait(4, 7, seed=1)
     np.testing.assert_array_equal(first, render_portrait(3, 2))
@@ -62,7 +62,7 @@ def test_shape_dtype_and_range(size):
     assert image_bgr.max() > 180
 
 
-def test_files_are_named_commented_and_equal_to_the_byte(folder, tmp_path):
+def test_files_have_names_comments_and_identical_bytes(folder, tmp_path):
     paths = write_portraits(tmp_path, num_sitters=2, shots=2)
     names = ["s01_01.jpg", "s01_02.jpg", "s02_01.jpg", "s02_02.jpg"]
     assert [path.name for path in paths] == names
@@ -80,10 +80,10 @@ def test_sitters_differ_more_than_shots_of_one_sitter(images_lab):
     assert between > 2 * within
 
 
-def test_color_is_partly_predictable_from_luminance(images_lab):
-    luminance_bin = np.round(images_lab[..., 0] * 2.55).astype(int)
+def test_color_is_partly_predictable_from_lightness(images_lab):
+    lightness_bin = np.round(images_lab[..., 0] * 2.55).astype(int)
     train_ab, test_ab = images_lab[:, :5, ..., 1:], images_lab[:, 5:, ..., 1:]
-    train_bin, test_bin = luminance_bin[:, :5].ravel(), luminance_bin[:, 5:]
+    train_bin, test_bin = lightness_bin[:, :5].ravel(), lightness_bin[:, 5:]
     count = np.maximum(np.bincount(train_bin, minlength=256), 1)
     sums = [np.bincount(train_bin, train_ab[..., c].ravel(), 256) for c in (0, 1)]
     table_ab = np.stack(sums, axis=-1) / count[:, None]
@@ -95,7 +95,7 @@ def test_color_is_partly_predictable_from_luminance(images_lab):
     assert table < 0.85 * mean
 
 
-def test_every_room_can_be_drawn():
+def test_the_number_of_rooms_is_right():
     from helpers.data.portraits.rooms import ROOMS
     from helpers.data.portraits.sitters import NUM_ROOMS
 

@@ -11,7 +11,7 @@ def close_figures():
     plt.close("all")
 
 
-def test_photographs_are_equally_high_and_keep_their_aspect_and_colors():
+def test_photographs_have_equal_heights_and_keep_aspect_and_colors():
     wide_bgr = np.zeros((10, 30, 3), np.uint8)
     wide_bgr[..., 0] = 200  # blue
     fig = figures.photographs({"wide": wide_bgr, "square": wide_bgr[:, :10]}, height=2)
@@ -25,7 +25,7 @@ def test_photographs_are_equally_high_and_keep_their_aspect_and_colors():
     assert shown_rgb[0, 0].tolist() == [0, 0, 200]
 
 
-def test_planes_of_chrominance_are_drawn_around_zero():
+def test_chrominance_planes_have_a_color_scale_centered_at_zero():
     plane = np.linspace(5, 20, 16, dtype=np.float32).reshape(4, 4)
     fig = figures.image_planes({"L*": plane, "a*": plane}, ["gray", "PiYG_r"])
     gray, signed = (ax.images[0].get_clim() for ax in fig.axes[:2])
@@ -33,14 +33,14 @@ def test_planes_of_chrominance_are_drawn_around_zero():
     assert signed == (-20, 20)
 
 
-def test_a_single_epoch_has_a_single_whole_tick():
+def test_a_single_epoch_has_one_integer_tick():
     history = {"epoch": [1], "train_mse": [1e-3], "test_mse": [2e-3]}
     (ax,) = figures.learning_curves({"net": history}).axes
     left, right = ax.get_xlim()
     assert [tick for tick in ax.get_xticks() if left <= tick <= right] == [1]
 
 
-def test_many_learning_curves_leave_the_legend_beside_them():
+def test_the_legend_of_many_learning_curves_is_beside_them():
     history = {"epoch": [1, 2], "train_mse": [2e-4, 1e-4], "test_mse": [3e-4, 2e-4]}
     for number, is_beside in ((2, False), (4, True)):
         fig = figures.learning_curves({f"net {n}": history for n in range(number)})

@@ -22,7 +22,7 @@ from helpers.evaluation.metrics import (
 
 
 def picture(seed: int = 0, size: int = 48) -> np.ndarray:
-    """Smooth random colors (S, S, 3) uint8."""
+    """Return smooth random colors, (S, S, 3) uint8."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -43,7 +43,7 @@ def test_chrominance_mse_is_the_mean_square_over_255_squared():
     assert chrominance_mse(ab_hat, ab).tolist() == pytest.approx(expected)
 
 
-def test_chrominance_mse_of_pixels_is_one_number_an_image():
+def test_chrominance_mse_of_pixels_is_one_number_per_image():
     ab = torch.zeros(2, 2, 4, 4)
     ab_hat = ab.clone()
     ab_hat[1, 0, :2] = 51.0  # a fifth of 255 on a quarter of the numbers
@@ -52,7 +52,7 @@ def test_chrominance_mse_of_pixels_is_one_number_an_image():
     assert found.tolist() == pytest.approx([0, 0.04 / 4])
 
 
-def test_chrominance_mse_of_half_precision_is_taken_in_full_precision():
+def test_chrominance_mse_of_half_precision_is_computed_in_full_precision():
     ab = torch.zeros(1, 2, 2, 2, dtype=torch.float16)
     ab_hat = torch.full((1, 2, 2, 2), 0.5, dtype=torch.float16)  # squared: 3.8e-6
     found = chrominance_mse(ab_hat, ab).item()
@@ -68,13 +68,13 @@ def test_chrominance_mse_of_half_precision_is_taken_in_full_precision():
         ((2,), (3, 2)),
     ],
 )
-def test_shapes_that_would_be_broadcast_raise(one, other):
+def test_chrominance_mse_of_different_shapes_raises(one, other):
     for shapes in ((one, other), (other, one)):
         with pytest.raises(ValueError, match="shapes differ"):
             chrominance_mse(*map(torch.zeros, shapes))
 
 
-def test_chrominance_mse_is_that_of_eight_bit_lab_up_to_the_rounding_floor():
+def test_chrominance_mse_equals_that_of_eight_bit_lab_up_to_the_rounding_floor():
     image, other = picture(0, 128), picture(1, 128)
     truth, ab_hat = (
         torch.from_numpy(bgr_to_lab(x)).permute(2, 0, 1)[None, 1:]
@@ -93,7 +93,7 @@ def test_chrominance_mse_is_that_of_eight_bit_lab_up_to_the_rounding_floor():
 # Pictures -------------------------------------------------------------------------
 
 
-def test_psnr_has_its_hand_value():
+def test_psnr_equals_a_value_computed_by_hand():
     black, other = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
     other[...] = 51  # 20 log10(255 / 51)
     assert psnr(other, black) == pytest.approx(20 * math.log10(5))
@@ -101,14 +101,14 @@ def test_psnr_has_its_hand_value():
     assert psnr(black, black) == math.inf
 
 
-def test_psnr_is_that_of_scikit_image():
+def test_psnr_equals_that_of_scikit_image():
     image = picture()
     expected = peak_signal_noise_ratio(image, near(image), data_range=255)
     assert psnr(near(image), image) == pytest.approx(expected)
     assert 20 < expected < 40
 
 
-def test_ssim_is_that_of_scikit_image_channel_by_channel():
+def test_ssim_equals_that_of_scikit_image_per_channel():
     image, other = picture(), near(picture())
     channels = [
         structural_similarity(
@@ -126,7 +126,7 @@ def test_ssim_is_that_of_scikit_image_channel_by_channel():
     assert ssim(image, image) == pytest.approx(1)
 
 
-def test_ciede2000_is_that_of_scikit_image():
+def test_ciede2000_equals_that_of_scikit_image():
     image, other = picture(), picture(1)
     expected = deltaE_ciede2000(rgb2lab(image[..., ::-1]), rgb2lab(other[..., ::-1]))
     found = ciede2000(other, image)
@@ -146,7 +146,7 @@ def test_a_gray_image_has_no_colorfulness():
     assert colorfulness(gray) == 0
 
 
-def test_colorfulness_has_its_hand_values():
+def test_colorfulness_equals_values_computed_by_hand():
     image = np.zeros((2, 2, 3), np.uint8)
     image[0] = (0, 0, 255)  # red above blue
     image[1] = (255, 0, 0)
@@ -157,7 +157,7 @@ def test_colorfulness_has_its_hand_values():
     assert colorfulness(one_red) == pytest.approx(0.3 * math.hypot(100, 50))
 
 
-def test_colorfulness_knows_blue_from_red():
+def test_colorfulness_distinguishes_blue_from_red():
     yellow = np.full((2, 2, 3), (0, 100, 100), np.uint8)
     assert colorfulness(yellow) == pytest.approx(0.3 * 100)
     cyan = np.full((2, 2, 3), (100, 100, 0), np.uint8)
@@ -167,7 +167,7 @@ def test_colorfulness_knows_blue_from_red():
 # Intervals ------------------------------------------------------------------------
 
 
-def test_the_interval_holds_the_mean_and_is_a_function_of_the_seed():
+def test_the_interval_contains_the_mean_and_depends_on_the_seed_only():
     values = np.random.default_rng(0).exponential(2, 60)
     estimate = bootstrap(values)
     assert estimate.mean == pytest.approx(values.mean())
@@ -177,7 +177,7 @@ def test_the_interval_holds_the_mean_and_is_a_function_of_the_seed():
     assert bootstrap(values, seed=1).mean == estimate.mean
 
 
-def test_the_interval_is_the_normal_one_for_many_values():
+def test_the_interval_of_many_values_is_the_normal_one():
     values = np.random.default_rng(1).normal(5, 3, 400)
     estimate = bootstrap(values)
     half = 1.96 * values.std() / 20
@@ -192,12 +192,12 @@ def test_four_times_the_images_halve_the_interval():
     assert ratio == pytest.approx(0.5, abs=0.05)
 
 
-def test_equal_values_have_an_interval_of_no_width():
+def test_equal_values_have_an_interval_of_zero_width():
     assert bootstrap([2.0] * 7) == Estimate(2.0, 2.0, 2.0)
     assert bootstrap([3.0]) == Estimate(3.0, 3.0, 3.0)
 
 
-def test_an_interval_of_a_tensor_is_that_of_its_numbers():
+def test_a_tensor_and_a_list_have_the_same_interval():
     values = torch.rand(20)
     assert bootstrap(values) == bootstrap(values.tolist())
     assert isinstance(bootstrap(values).mean, float)
@@ -226,7 +226,36 @@ def test_a_paired_difference_is_far_narrower_than_two_intervals():
     assert paired.high < 0
 
 
-# All pictures ---------------------------------------------------------------------
+def test_resampling_sitters_covers_the_true_mean_far_more_often(monkeypatch):
+    monkeypatch.setattr("helpers.evaluation.metrics.RESAMPLES", 300)
+    rng = np.random.default_rng(0)
+    sitters = np.repeat(np.arange(5), 14)
+    covered = {"images": 0, "sitters": 0}
+    for _ in range(300):
+        values = rng.normal(size=5)[sitters] + rng.normal(size=len(sitters))
+        for unit, groups in (("images", None), ("sitters", sitters)):
+            estimate = bootstrap(values, groups)
+            covered[unit] += estimate.low <= 0 <= estimate.high
+    assert covered["images"] < 0.6 * 300
+    assert covered["sitters"] > 0.75 * 300
+
+
+def test_sitters_of_unequal_size_keep_the_mean_over_images():
+    values, sitters = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
+    estimate = bootstrap(values, sitters)
+    assert estimate == Estimate(2.0, 1.0, 5.0, "sitters")  # whole sitters only
+    assert bootstrap(values, torch.tensor([0, 0, 0, 7])) == estimate
+    assert bootstrap(values).unit == "images"
+
+
+def test_with_one_sitter_images_are_resampled():
+    values = [1.0, 2.0, 4.0]
+    assert bootstrap(values, [3, 3, 3]) == bootstrap(values)
+    assert paired_difference(values, [0.0] * 3, [3, 3, 3]) == bootstrap(values)
+    assert paired_difference(values, [0.0] * 3, [1, 1, 2]) != bootstrap(values)
+
+
+# All metrics ----------------------------------------------------------------------
 
 
 def test_picture_metrics_are_the_single_metrics_of_each_pair():
@@ -245,35 +274,7 @@ def test_picture_metrics_are_the_single_metrics_of_each_pair():
     assert found["colorfulness_truth"] == [colorfulness(x) for x in truth]
 
 
-def test_picture_metrics_of_unequal_numbers_raise():
+def test_picture_metrics_of_different_numbers_of_images_raise():
     images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     with pytest.raises(ValueError, match="zip"):
         picture_metrics(images, images[:1])
-
-
-def test_with_few_sitters_drawing_sitters_covers_the_truth_far_more_often(monkeypatch):
-    monkeypatch.setattr("helpers.evaluation.metrics.RESAMPLES", 300)
-    rng = np.random.default_rng(0)
-    sitters = np.repeat(np.arange(5), 14)
-    covered = {"images": 0, "sitters": 0}
-    for _ in range(300):
-        values = rng.normal(size=5)[sitters] + rng.normal(size=len(sitters))
-        for unit, groups in (("images", None), ("sitters", sitters)):
-            estimate = bootstrap(values, groups)
-            covered[unit] += estimate.low <= 0 <= estimate.high
-    assert covered["images"] < 0.6 * 300
-    assert covered["sitters"] > 0.75 * 300
-
-
-def test_sitters_of_unequal_size_keep_the_mean_over_images():
-    values, sitters = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
-    estimate = bootstrap(values, sitters)
-    assert estimate == Estimate(2.0, 1.0, 5.0)  # all of a sitter or none
-    assert bootstrap(values, torch.tensor([0, 0, 0, 7])) == estimate
-
-
-def test_one_sitter_or_none_known_draws_images():
-    values = [1.0, 2.0, 4.0]
-    assert bootstrap(values, [3, 3, 3]) == bootstrap(values)
-    assert paired_difference(values, [0.0] * 3, [3, 3, 3]) == bootstrap(values)
-    assert paired_difference(values, [0.0] * 3, [1, 1, 2]) != bootstrap(values)

@@ -12,20 +12,20 @@ from helpers.training.optim import Recipe, make_optimizer
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (16, 16)])
-def test_the_step_has_the_gradient_s_directions_and_equal_lengths(shape):
+def test_orthogonal_keeps_directions_and_equalizes_singular_values(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     U, S, V = torch.linalg.svd(matrix, full_matrices=False)
     step = orthogonal(matrix)
-    inner = U.T @ step @ V.T  # diagonal where the directions are kept
-    lengths = inner.diagonal()
-    assert (inner - lengths.diag()).abs().max() < 1e-3
-    if shape != (16, 16):  # a random square matrix has directions of nearly no length
+    inner = U.T @ step @ V.T  # diagonal if the singular vectors are kept
+    singular_values = inner.diagonal()
+    assert (inner - singular_values.diag()).abs().max() < 1e-3
+    if shape != (16, 16):  # a random square matrix has singular values near zero
         assert S.max() / S.min() > 1.5
-        assert lengths.min() > 0.65 and lengths.max() < 1.25
+        assert singular_values.min() > 0.65 and singular_values.max() < 1.25
 
 
-def test_the_gathered_iteration_equals_the_plain_one():
+def test_the_collected_iteration_equals_the_plain_one():
     torch.manual_seed(0)
     matrix = torch.randn(8, 50, dtype=torch.float64)
     X = matrix / matrix.norm()
@@ -35,11 +35,11 @@ def test_the_gathered_iteration_equals_the_plain_one():
     assert torch.allclose(orthogonal(matrix), X, atol=1e-5)
 
 
-def test_a_gradient_of_zeros_moves_nothing():
+def test_a_zero_gradient_gives_a_zero_step():
     assert torch.equal(orthogonal(torch.zeros(3, 9)), torch.zeros(3, 9))
 
 
-def test_kernels_move_by_orthogonal_steps_and_all_else_as_in_adam():
+def test_kernels_take_orthogonal_steps_and_other_parameters_adam_steps():
     torch.manual_seed(0)
     net = nn.Sequential()
     net.add_module("first", nn.Conv2d(1, 4, 3))
@@ -70,7 +70,7 @@ def test_kernels_move_by_orthogonal_steps_and_all_else_as_in_adam():
         assert torch.allclose(moved[name], parameter - start, atol=1e-6), name
 
 
-def test_only_kernels_decay():
+def test_weight_decay_applies_to_kernels_only():
     net = nn.Conv2d(1, 4, 3)
     optimizer = Muon(net, lr=0.1, weight_decay=0.5)
     for parameter in net.parameters():
@@ -81,7 +81,7 @@ def test_only_kernels_decay():
     assert torch.equal(net.bias, torch.ones(4))
 
 
-def test_the_schedule_moves_both_rates_together():
+def test_the_schedule_scales_both_learning_rates():
     net = nets.build("unet", base=2, levels=2)
     recipe = Recipe(num_epochs=4, optimizer="muon", lr=0.04)
     optimizer, scheduler = make_optimizer(net, recipe, steps_per_epoch=5)

@@ -44,13 +44,13 @@ OVERSAMPLING = 2
 SATURATION = 0.85
 AMBER_BGR = (-0.4, 0.0, 0.42)
 
-# Soft spots of color: x, y, half width, half height, and what they take from blue,
-# green and red: cheeks, nose, eye sockets, under nose and lip.
+# Soft spots of color (cheeks, nose, eye sockets, below nose and lip): x, y, half width,
+# half height, and the share of blue, green and red that they absorb.
 FACE_SPOTS = """
 .42 .30  .14 .11  .14 .14 0    0 .34  .09 .08  .13 .13 0
 .30 -.02  .16 .09  .18 .16 .12    0 .44  .10 .035  .42 .40 .30
 0 .82  .11 .03  .28 .26 .20"""
-# Hills and hollows: x, y, half width, half height, rise.
+# Hills and hollows of the face: x, y, half width, half height, rise.
 FACE_HILLS = """
 0 .06  .07 .20 .10    0 .33  .10 .09 .17    .13 .38  .05 .05 .05
 0 .58  .20 .05 .03    0 .70  .16 .05 .05    0 .80  .16 .04 -.03
@@ -71,7 +71,7 @@ def paint_room(shot: Shot, side: int) -> np.ndarray:
 
 
 def gaussians(frame: Frame, x, y, wide, high, weights) -> np.ndarray:
-    """Return the weighted sum of Gaussians on the turned face, one relief."""
+    """Return the weighted sum of Gaussians on the turned face, a relief."""
     x, y = frame.turned(np.stack([x, y], axis=1)).T
     across = np.exp(-(((RELIEF_X - x[:, None]) / wide[:, None]) ** 2) / 2)
     down = np.exp(-(((RELIEF_Y[:, None] - y) / high) ** 2) / 2)
@@ -79,7 +79,7 @@ def gaussians(frame: Frame, x, y, wide, high, weights) -> np.ndarray:
 
 
 def face_light(person: Sitter, shot: Shot, side: int) -> np.ndarray:
-    """Return the light and blush of the turned face, an egg with hills and spots."""
+    """Return light times tint of the turned face, (side, side, 3) float32."""
     x, y, wide, high, rise = both_sides(FACE_HILLS, 5).T
     nose = np.where(abs(y - 0.35) < 0.05, person.nose, 1)
     rise = rise * np.where(abs(x) == 0.42, 1 + 0.6 * shot.smile, 1)
@@ -92,7 +92,7 @@ def face_light(person: Sitter, shot: Shot, side: int) -> np.ndarray:
 
 
 def hair_masks(person: Sitter, frame: Frame, side: int, rng) -> list[np.ndarray]:
-    """Return the cover of all hair and of the hair in front, (side, side) float32."""
+    """Return the masks of all hair and of the hair in front, (side, side) float32."""
     arc = np.linspace(0, np.pi / 2, 9)
     low, half, top = person.drop, person.opening, person.hairline
     crown = np.stack([np.sin(arc), -0.25 - (0.77 + person.lift) * np.cos(arc)], 1)
@@ -114,7 +114,7 @@ def hair_masks(person: Sitter, frame: Frame, side: int, rng) -> list[np.ndarray]
 
 
 def paint_hair(person: Sitter, shot: Shot, side: int, rng) -> np.ndarray:
-    """Return lit strands all over a layer (side, side, 3) float32, to be masked."""
+    """Return a layer of lit strands of hair, (side, side, 3) float32, without a mask."""
     t = np.linspace(0, 1, 20)[:, None]
     spread = person.side * rng.uniform(-1.2, 1.2, (120, 1, 1)) * (1, 0)
     top, tip = np.array([0, -0.9 - person.lift]), (0, max(person.drop, 0.3))
@@ -284,13 +284,13 @@ def paint_hat(canvas, shot: Shot) -> None:
 
 
 def develop(canvas, shot: Shot, size: int) -> np.ndarray:
-    """Shrink and expose the canvas; returns image_bgr (size, size, 3) uint8."""
+    """Shrink and expose the canvas; return image_bgr (size, size, 3) uint8."""
     image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     luma = image @ np.array([0.07, 0.72, 0.21], np.float32)
     exposure = (0.2 / luma.mean()) ** np.float32(0.3)
     luma = cv2.merge([luma] * 3)
     glow = np.sqrt(np.minimum(luma * exposure, 1))
-    # Film for lamp light: the lights turn amber and the shadows lose their color.
+    # As on film under a lamp: highlights turn amber and shadows lose their color.
     image = luma + SATURATION * (0.4 + 0.6 * glow) * (image - luma)
     image *= 1 + flood(AMBER_BGR, size) * glow
     image *= flood(shot.gains_bgr * exposure, size)

@@ -1,4 +1,4 @@
-"""Draw some of the sitters: one of the processes of `write_portraits`."""
+"""Draw a share of the sitters, as one of the processes of `write_portraits`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The brush of the drawn portraits: outlines, paint, cover, shadow and lamp light."""
+"""Drawing operations of the portraits: outlines, paint, shadows and lamp light."""
 
 from functools import cache
 
@@ -48,7 +48,7 @@ def whole_outline(name: str) -> np.ndarray:
 
 
 def mirrored(right) -> np.ndarray:
-    """Close a right half (N, 2) with its mirror image, smoothly."""
+    """Return the smooth closed curve of a right half (N, 2) and its mirror image."""
     right = np.asarray(right)
     return smooth(np.concatenate([right, right[::-1] * (-1, 1)]))
 
@@ -77,7 +77,7 @@ def ribbon(x, upper_y, lower_y) -> np.ndarray:
 
 
 def mask_of(side: int, *outlines) -> np.ndarray:
-    """Fill outlines of Frame.place; returns (side, side) float32 cover 0..1."""
+    """Return outlines of `Frame.place` as a filled mask, (side, side) float32 0..1."""
     mask = np.zeros((side, side), np.uint8)
     for outline in outlines:
         cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, shift=4)
@@ -87,7 +87,8 @@ def mask_of(side: int, *outlines) -> np.ndarray:
 def paint(layer, frame, points, color, opacity=1.0, blur=0.0, tint=False, depth=None):
     """Paint a shape (N, 2) on layer (H, W, 3) float32, in place.
 
-    points and blur are in head units; color is linear BGR; tint multiplies by it.
+    points and blur are in head units; color is linear BGR. With tint, the layer is
+    multiplied by the color.
     """
     outline, softness = frame.place(points, depth), blur * frame.unit
     pad = int(3 * softness) + 2
@@ -108,7 +109,7 @@ def paint(layer, frame, points, color, opacity=1.0, blur=0.0, tint=False, depth=
 
 
 def cover(canvas, layer, mask) -> None:
-    """Lay layer (H, W, 3) over canvas, in place, where mask (H, W) says so."""
+    """Blend layer (H, W, 3) over canvas, in place, with the weights mask (H, W)."""
     cv2.blendLinear(layer, canvas, mask, 1 - mask, dst=canvas)
 
 
@@ -135,9 +136,9 @@ def dome(y: float, width: float, height: float, rise: float) -> np.ndarray:
 
 
 def lit(relief, shot: Shot, frame: Frame, side: int, sheen=0.0, tint=1.0, power=24):
-    """Light a relief; returns the light to multiply with, (side, side, 3) float32.
+    """Return the light on a relief, (side, side, 3) float32, a factor of the color.
 
-    sheen is the weight of the mirrored light, a number or (3,) BGR; tint is a factor.
+    sheen is the weight of the reflected light, a number or (3,) BGR; tint is a factor.
     """
     slope_y, slope_x = np.gradient(relief.astype(np.float32), 1 / RELIEF_CELLS)
     steep = np.sqrt(slope_x**2 + slope_y**2 + 1)
@@ -152,7 +153,7 @@ def lit(relief, shot: Shot, frame: Frame, side: int, sheen=0.0, tint=1.0, power=
         return np.maximum(cosine, 0)[..., None]
 
     diffuse = 0.42 + shot.key * (0.1 + 0.9 * facing(light))
-    # Skin and cloth let red light through: the turn into shadow is warmer.
+    # Skin and cloth let red light through, so the edge of a shadow is warmer.
     warmer = np.array([1.12, 1.0, 0.9], np.float32)
     bounced = tint * diffuse**warmer + sheen * facing(half) ** power
     grid = frame.matrix()

@@ -1,4 +1,4 @@
-"""The rooms behind the drawn portraits, one painter each."""
+"""Rooms behind the drawn portraits, one function per room."""
 
 from functools import lru_cache
 
@@ -28,7 +28,7 @@ def bookshelf(room, rng) -> None:
 
 
 def curtain(room, rng) -> None:
-    """Paint hanging folds; their width tells the dye."""
+    """Paint hanging folds; the color depends on their width."""
     dye, pitch = (("803834", 0.8), ("46626e", 0.5), ("a89678", 0.3))[rng.integers(3)]
     x = np.arange(160) + 3 * np.sin(np.arange(160) / rng.uniform(5, 9))
     folds = 0.62 + 0.38 * np.sin(x * pitch + rng.uniform(0, 6))
@@ -76,7 +76,7 @@ ROOMS = (bookshelf, curtain, bricks, garden, planks, plaster, plaster)
 
 @lru_cache(maxsize=16)
 def furnish(room_index: int, room_seed: int) -> np.ndarray:
-    """Return a room out of focus, (160, 160, 3) float32, shared by a session."""
+    """Return a blurred room, (160, 160, 3) float32 linear BGR, shared by a session."""
     room, rng = np.zeros((160, 160, 3), np.float32), np.random.default_rng(room_seed)
     ROOMS[room_index](room, rng)
     return cv2.GaussianBlur(room, (0, 0), rng.uniform(0.7, 1.6))

@@ -1,4 +1,4 @@
-"""The people of the drawn portraits: sitters, sessions and shots, drawn by chance.
+"""Sitters, sessions and shots of the drawn portraits, drawn at random.
 
 Shapes are in head units: the origin lies between the eyes, x points right, y down, the
 chin is at y = 1. Colors are linear BGR.
@@ -38,8 +38,8 @@ hat    781e28 283c64 3c503c 5a5450 a0783c
 spine  70342c 344258 968058 3e4c3a b0a084 3a2a1e
 wall   cec6b8 babebe 969e94 b4bac4""")
 
-# Weave, main color, second color, throat depth, collar color: the weave tells the
-# color, so a network can learn what luminance alone does not say.
+# Weave, main color, second color, depth of the throat, color of the collar. The color
+# depends on the weave, so a network can learn more than lightness alone contains.
 GARMENTS = """\
 plain   2c3858 242e4a  .6 -
 plain   e4e2dc c8c6c2 1.0 dcdad6
@@ -72,7 +72,7 @@ def draw_skin(rng) -> np.ndarray:
 
 
 class Session:
-    """What the shots of one sitting share: room, clothes, lamp."""
+    """Room, clothes and lamp, which the shots of one sitting share."""
 
     def __init__(self, rng) -> None:
         self.room, self.room_seed = rng.integers((NUM_ROOMS, 2**31)).tolist()
