@@ -18,7 +18,7 @@ from helpers.data.pairs import (
 )
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.metrics import accuracy_12
-from helpers.evaluation.predictions import save_estimations
+from helpers.evaluation.predictions import save_estimations, write_predictions
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import (
     EXPERIMENTS,
@@ -278,3 +278,11 @@ def test_estimations_and_their_names(tmp_path):
     assert stored.shape == (2, 4, 5, 3) and stored.dtype == np.uint8
     assert stored[0].max() == 0 and stored[1, 0, 0].tolist() == [255, 0, 0]
     assert path.with_suffix(".txt").read_text() == "b/1.jpg\na/2.jpg\n"
+
+
+def test_predictions_whose_names_collide_are_all_written(tmp_path):
+    images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    names = ["a/b.png", "a_b.png", "a_b.jpg"]
+    write_predictions(tmp_path, images, images, names)
+    for kind in ("prediction", "truth", "grayscale"):
+        assert len(list((tmp_path / kind).iterdir())) == 3
