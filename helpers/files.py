@@ -1,4 +1,4 @@
-"""Paths of the project, the two errors a user sees, atomic writes, locks and file names."""
+"""Project paths, the two errors that users see, atomic writes, locks and file names."""
 
 import contextlib
 import hashlib
@@ -27,23 +27,23 @@ except ImportError:  # Windows
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUTS = PROJECT / "outputs"
-MAX_STEM_BYTES = 200  # file systems allow 255; a suffix and a temporary name need room
+MAX_STEM_BYTES = 200  # file systems allow 255; this leaves room for suffixes
 
 
 class InputError(Exception):
-    """Unusable input; the message is one line with the file, the reason, the next step."""
+    """Unusable input; a one-line message gives the file, the reason and the next step."""
 
 
 class WorkFailed(Exception):
-    """Valid input, but failed work; the message is one line with what, where, what next."""
+    """Valid input, but the work failed; a one-line message says what, where, what next."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees either the old or the new content.
 
-    The bytes go to a temporary file in the same folder, are flushed to disk, and the
-    file is then renamed. A file that is replaced keeps its permissions; a new file gets
-    those of the umask. Raises InputError if the file cannot be written.
+    The bytes are written to a temporary file in the same folder and flushed to disk, and
+    the file is then renamed. A replaced file keeps its permissions; a new file's follow
+    the umask. Raises InputError if the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -56,7 +56,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if old_mode is not None:
-            os.chmod(temporary, old_mode)  # without the umask
+            os.chmod(temporary, old_mode)  # not masked by the umask
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
@@ -75,7 +75,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON file; raises InputError if it is missing or not JSON."""
+    """Read a JSON file; raise InputError if it is missing or not JSON."""
     try:
         return json.loads(Path(path).read_bytes().decode(errors="surrogateescape"))
     except (OSError, ValueError) as error:
@@ -91,10 +91,10 @@ def sha256(*parts: bytes) -> str:
 
 
 def unique_stems(names: Sequence[str]) -> list[str]:
-    """Return one flat file stem per name, in order; no two are equal, whatever the case.
+    """Return one flat file stem per name, in order, all different when case is ignored.
 
     "a/b.png" becomes "a_b". A stem that is already taken gets -2, -3, and so on. Symbols
-    that a file system may refuse become "_", and very long stems are cut.
+    that a file system may reject become "_", and very long stems are truncated.
     """
     stems = [_flat_stem(name) for name in names]
     plain, used, unique = {_file_key(stem) for stem in stems}, set(), []
@@ -118,18 +118,18 @@ def _flat_stem(name: str) -> str:
 
 
 def _file_key(stem: str) -> str:
-    """Return the same key for stems that some file systems take for one file."""
+    """Return the same key for stems that some file systems treat as the same file."""
     return unicodedata.normalize("NFC", stem.casefold())
 
 
 @contextlib.contextmanager
 def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]:
-    """Reserve `folder`, which is created if needed, for the run inside the `with` block.
+    """Lock `folder`, created if needed, for the run inside the `with` block.
 
-    The operating system holds the lock on the file .lock and frees it when the process
-    ends in any way. The file is never deleted here: a process that has opened it could
-    otherwise lock a file that no longer has this name. Next to it, .holder.json says who
-    holds the lock; if a killed run left one, `log` gets a line about it.
+    The operating system locks the file .lock and releases it however the process ends.
+    The file is never deleted here: otherwise, a process that has opened it could lock a
+    file that no longer has this name. Next to it, .holder.json names the process that
+    holds the lock; if a killed run left one behind, `log` receives a line about it.
 
     Raises InputError if another run holds the folder, or if it cannot be locked.
     """
@@ -139,7 +139,7 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
-        # Without flock (some network disks), filelock uses the existence of the file.
+        # Without flock (some network disks), the file's existence is the lock.
         left_over = f" (if it is gone, delete {folder / '.lock'})"
         raise InputError(
             f"{folder}: in use by {_holder(holder_file)}; wait for it to end, or choose "
@@ -152,7 +152,7 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
         ) from error
     try:
         if holder_file.exists():
-            log(f"{folder}: taking over from {_holder(holder_file)}, which is gone")
+            log(f"{folder}: taking over from {_holder(holder_file)}, which has ended")
         since = datetime.now().isoformat(timespec="seconds")
         holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
         write_json(holder_file, holder)
@@ -163,7 +163,7 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
 
 
 def _holder(holder_file: Path) -> str:
-    for _ in range(20):  # a run writes this file just after it gets the lock
+    for _ in range(20):  # a run writes this file just after it acquires the lock
         with contextlib.suppress(InputError, KeyError):
             holder = read_json(holder_file)
             pid, host, since = holder["pid"], holder["host"], holder["since"]
@@ -185,7 +185,7 @@ def free_cores() -> int:
 def peak_memory() -> int:
     """Return the peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage includes the memory of the parent
+    if status.exists():  # Linux, where getrusage includes the parent's memory
         (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
         return int(line.split()[1]) * 1024
     if resource is None:  # Windows
@@ -195,7 +195,7 @@ def peak_memory() -> int:
 
 
 def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the smallest quota from this process's cgroup up to the root."""
+    """Return the smallest CPU quota from this process's cgroup up to the root."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux

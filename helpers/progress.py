@@ -13,9 +13,9 @@ JUPYTERLAB_VARIABLE = "JPY_SESSION_NAME"  # set in kernels that JupyterLab start
 def progress(
     items: Iterable, description: str, *, shown: bool = True, **options
 ) -> tqdm:
-    """Iterate over `items` with a bar, which is removed at the end.
+    """Iterate over `items` with a progress bar that is removed at the end.
 
-    No bar appears in a log, under papermill or under nbval. `options` are tqdm's.
+    No bar appears in logs, papermill or nbval. `options` are passed to tqdm.
     """
     shown = shown and (sys.stderr.isatty() or JUPYTERLAB_VARIABLE in os.environ)
     return tqdm(

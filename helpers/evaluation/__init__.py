@@ -1,4 +1,4 @@
-"""How good a network is: predictions, errors with intervals, figures."""
+"""Evaluation of networks: predictions, errors with intervals, figures."""
 
 from helpers.evaluation import figures
 from helpers.evaluation.evaluate import evaluate, predict

@@ -1,4 +1,4 @@
-"""Evaluate a network or a baseline: in evaluation mode, without gradients."""
+"""Evaluation of a network or a baseline, in evaluation mode and without gradients."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,11 +18,11 @@ from helpers.nets.base import evaluation_mode
 class Evaluation:
     """The errors of a predictor on a set of images.
 
-    errors      each error by name, one number per image, (N,); see `Task.errors`
-    prediction  what was predicted, float32, in natural units
-    headline    the name of the error by which predictors are compared
+    errors      each error by name, one number per image, (N,); see `ChrominanceMap.errors`
+    prediction  the predictions, float32, in natural units
+    headline    the name of the metric by which predictors are compared
     group       (N,) the sitter of each image, or None if unknown; intervals resample
-                sitters where they are known, images otherwise
+                sitters if they are known, images otherwise
     """
 
     errors: Mapping[str, torch.Tensor]
@@ -32,7 +32,7 @@ class Evaluation:
 
     @property
     def per_image(self) -> torch.Tensor:
-        """The headline error of each image, (N,)."""
+        """Each image's headline error, (N,)."""
         return self.errors[self.headline]
 
     @cached_property
@@ -47,24 +47,24 @@ class Evaluation:
 
     @property
     def accuracy(self) -> Estimate | None:
-        """Report 003's accuracy, or None for another task."""
+        """Report 003's accuracy, or None for other tasks."""
         return self.estimates.get("accuracy")
 
     @property
     def mean_mse(self) -> Estimate | None:
-        """The error of the mean colors of predicted maps, or None."""
+        """The MSE of the mean colors of predicted maps, or None for other tasks."""
         return self.estimates.get("mean_mse")
 
     def minus(self, other: "Evaluation") -> Estimate:
-        """Return the paired difference of the headline error on the same images."""
+        """Return the paired difference in headline error on the same images."""
         return paired_difference(self.per_image, other.per_image, self.group)
 
 
 def predict(predictor, inputs: torch.Tensor, batch_size: int = 0) -> torch.Tensor:
-    """Return what a network or a baseline predicts, on the CPU.
+    """Return the predictions of a network or a baseline, on the CPU.
 
-    A network computes in evaluation mode, without gradients, and is left in the mode it
-    was in. `batch_size` 0 takes the task's.
+    A network runs in evaluation mode without gradients, and its mode is then restored.
+    With `batch_size` 0, the task's batch size is used.
     """
     is_net = isinstance(predictor, nn.Module)
     device = next(predictor.parameters()).device if is_net else "cpu"
@@ -74,7 +74,7 @@ def predict(predictor, inputs: torch.Tensor, batch_size: int = 0) -> torch.Tenso
 
 
 def evaluate(predictor, images: ImagePairs, batch_size: int = 0) -> Evaluation:
-    """Compare the predictions for `images` with the truth; see `predict`."""
+    """Compare predictions for `images` with the truth; see `predict`."""
     task = task_of(predictor)
     prediction = predict(predictor, images.inputs, batch_size)
     errors = task.errors(prediction, images.truth.cpu())
@@ -82,7 +82,7 @@ def evaluate(predictor, images: ImagePairs, batch_size: int = 0) -> Evaluation:
 
 
 def evaluate_single_pass(net: nn.Module, images: ImagePairs) -> Evaluation:
-    """Evaluate a network without the average over the mirror image, see `net.passes`."""
+    """Evaluate a network without averaging over the mirror image; see `net.passes`."""
     averages, net.flip_tta = net.flip_tta, False
     try:
         return evaluate(net, images)

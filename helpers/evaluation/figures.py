@@ -1,6 +1,6 @@
-"""Functions from data to matplotlib figures.
+"""Functions that plot data as matplotlib figures.
 
-Training and test curves of a network have one color and differ by their dash. Rows of
+A network's training and test curves share a color and differ in line style. Rows of
 images are always grayscale, truth, prediction. Chrominance errors are on scale S.
 """
 
@@ -15,12 +15,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from helpers.evaluation.metrics import Estimate
 
 DPI = 80  # small images keep the notebooks under 1 MB
-TRAINING_LINE, TEST_LINE = ".-", ".--"  # solid and dashed; validation is as test
-NETWORK_COLOR = "C{}"  # the color of both curves of network number 0, 1, ...
+TRAINING_LINE, TEST_LINE = ".-", ".--"  # solid, dashed; validation is dashed too
+NETWORK_COLOR = "C{}"  # both curves of network 0, 1, ...
 PREDICTED_COLOR, TRUE_COLOR = "tab:orange", "tab:blue"
 REFERENCE_LINE = {"color": "0.4", "linestyle": ":"}
-SIGNED_COLORMAPS = ("PiYG_r", "PuOr_r")  # of a* and b*: their middle is 0
-MIN_SHARE = 1e-6  # share of pixels that a histogram shows as none
+SIGNED_COLORMAPS = ("PiYG_r", "PuOr_r")  # for a* and b*, centered at 0
+MIN_SHARE = 1e-6  # smallest share of pixels on the log scale of a histogram
 
 
 def show_images(
@@ -46,9 +46,9 @@ def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> 
 
 
 def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figure:
-    """Draw named photographs (H, W, 3) uint8 BGR of any size side by side, equally high.
+    """Draw named photographs (H, W, 3) uint8 BGR of any size side by side.
 
-    `height` is the height of each photograph in inches.
+    All are scaled to the same `height`, in inches.
     """
     widths = [image.shape[1] / image.shape[0] * height for image in pictures.values()]
     count = len(pictures)
@@ -83,9 +83,9 @@ def image_planes(
 def learning_curves(
     histories: Mapping[str, dict], best: Mapping | None = None
 ) -> Figure:
-    """Draw training (solid) and test (dashed) errors against the epoch.
+    """Plot training (solid) and test (dashed) errors against the epoch.
 
-    histories  history of each named network; each network has one color
+    histories  history of each named network; each network has its own color
     best       error of each named predictor, drawn as a dotted line
     """
     is_crowded = len(histories) > 3  # then the legend is placed beside the curves
@@ -111,10 +111,10 @@ def learning_curves(
 
 
 def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
-    """Draw loss and accuracy of the ablation study against the epoch.
+    """Plot loss and accuracy in the ablation study against the epoch.
 
-    Training curves (solid) show a sample of the training set, which is evaluated in the
-    same way as the validation set (dashed).
+    Training curves (solid) show a sample of the training set, evaluated in the same way
+    as the validation set (dashed).
     """
     fig, axes = _subplots(1, 2, 4, 3.2)
     for ax, figure in zip(axes.flat, ("mse", "accuracy"), strict=True):
@@ -153,9 +153,9 @@ def error_bars(errors: Mapping[str, Estimate]) -> Figure:
 
 
 def compare_with_published(rows: Mapping[str, tuple[dict, float | None]]) -> Figure:
-    """Draw our error of each network with its interval, and the published error.
+    """Plot each network's error, with its interval, next to the published error.
 
-    `rows` holds for each name (mean, low and high in a dict, the published error or None).
+    `rows` maps each name to (a dict with mean, low and high, the published error or None).
     """
     fig, axes = _subplots(1, 1, 7, 0.9 + 0.2 * len(rows))
     ax = axes[0, 0]
@@ -177,7 +177,7 @@ def compare_with_published(rows: Mapping[str, tuple[dict, float | None]]) -> Fig
 
 
 def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
-    """Draw predicted (N, 2) against true (N, 2) mean a* and mean b*."""
+    """Plot predicted (N, 2) against true (N, 2) mean a* and mean b*."""
     fig, axes = _subplots(1, 2, 3, 3)
     for channel, (ax, name) in enumerate(zip(axes.flat, ("a*", "b*"), strict=True)):
         truth, predicted = ab[:, channel].numpy(), ab_hat[:, channel].numpy()
@@ -192,7 +192,7 @@ def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
 
 
 def ab_histogram(ab: Mapping[str, torch.Tensor], limit: int = 60) -> Figure:
-    """Draw how often each (a*, b*) occurs, one panel per named ab (N, 2, H, W).
+    """Plot histograms of (a*, b*), one panel per named ab (N, 2, H, W).
 
     All panels share their axes and a logarithmic color scale.
     """
@@ -219,7 +219,7 @@ def color_strips(
 ) -> Figure:
     """Draw named strips of color (3, H, W) uint8 BGR, one above the other.
 
-    Their columns run from span[0] to span[1] along one common axis.
+    Their columns run from span[0] to span[1] on a shared x-axis.
     """
     height = 0.5 / len(images) + 0.45
     fig, axes = _subplots(len(images), 1, 6, height, sharex=True)
@@ -232,9 +232,9 @@ def color_strips(
 
 
 def cost_curves(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Draw milliseconds against one number per panel; dotted: proportional to it.
+    """Plot milliseconds against one variable per panel, with a dotted proportional line.
 
-    `seconds` holds for each named number its values and the seconds of each.
+    `seconds` maps each variable's name to its values and the seconds each one takes.
     """
     fig, axes = _subplots(1, len(seconds), 3, 2.8)
     for ax, (name, found) in zip(axes.flat, seconds.items(), strict=True):
@@ -260,7 +260,7 @@ def to_rgb(image: torch.Tensor) -> np.ndarray:
 
 
 def _subplots(rows: int, columns: int, width: float, height: float, **options):
-    """Return a figure and its axes (rows, columns); width, height of one in inches."""
+    """Return a figure and its axes (rows, columns), each width x height inches."""
     return plt.subplots(
         rows, columns, figsize=(columns * width, rows * height), dpi=DPI,
         layout="constrained", squeeze=False, **options,

@@ -1,4 +1,4 @@
-"""Errors of predictions; every mean has a bootstrap interval.
+"""Metrics of predictions, with bootstrap intervals for their means.
 
 Chrominance errors are computed in natural CIELAB units and reported on scale S: the mean
 over images, pixels and both channels of ((a - a_hat) / 255)^2 and ((b - b_hat) / 255)^2.
@@ -30,10 +30,10 @@ class Estimate:
 
 
 def chrominance_mse(ab_hat: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
-    """Return the error of each image on scale S.
+    """Return each image's MSE on scale S.
 
     ab_hat, ab  (B, 2) or (B, 2, H, W), natural units; returns (B,) float32.
-    Raises ValueError when the shapes differ (they would be broadcast silently).
+    Raises ValueError if the shapes differ (they would broadcast silently).
     """
     if ab_hat.shape != ab.shape:
         raise ValueError(f"shapes differ: {tuple(ab_hat.shape)}, {tuple(ab.shape)}")
@@ -42,10 +42,10 @@ def chrominance_mse(ab_hat: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy_12(rgb_hat: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
-    """Return the share of R, G, B values with an error under 12 of 255, (N,) float32.
+    """Return the share of R, G, B values with an error below 12 of 255, (N,) float32.
 
-    rgb_hat, rgb  (N, 3, H, W) uint8. Source: report 003. Raises ValueError for another
-    dtype (an error of uint8 would wrap) or when the shapes differ.
+    rgb_hat, rgb  (N, 3, H, W) uint8. Source: report 003. Raises ValueError for any other
+    dtype or if the shapes differ.
     """
     if rgb_hat.dtype != torch.uint8 or rgb.dtype != torch.uint8:
         raise ValueError(f"accuracy_12 needs uint8, got {rgb_hat.dtype}, {rgb.dtype}")
@@ -56,7 +56,7 @@ def accuracy_12(rgb_hat: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(image_hat: np.ndarray, image: np.ndarray) -> float:
-    """Return the PSNR in dB of two uint8 images (H, W, 3); infinite for equal images."""
+    """Return the PSNR in dB of two uint8 images (H, W, 3); infinite if they are equal."""
     error = np.mean((image_hat.astype(np.float64) - image) ** 2)
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
 
@@ -64,7 +64,7 @@ def psnr(image_hat: np.ndarray, image: np.ndarray) -> float:
 def ssim(image_hat: np.ndarray, image: np.ndarray) -> float:
     """Return the SSIM, in -1..1, of two uint8 images (H, W, 3).
 
-    Gaussian window 11x11, sigma 1.5, as Wang, Bovik, Sheikh and Simoncelli (2004).
+    Uses an 11x11 Gaussian window with sigma 1.5 (Wang, Bovik, Sheikh, Simoncelli, 2004).
     """
     return float(
         skimage.metrics.structural_similarity(
@@ -80,7 +80,7 @@ def ssim(image_hat: np.ndarray, image: np.ndarray) -> float:
 
 
 def ciede2000(image_hat_bgr: np.ndarray, image_bgr: np.ndarray) -> np.ndarray:
-    """Return the perceived color difference of each pixel (H, W); 1 is just noticeable."""
+    """Return each pixel's perceived color difference, (H, W); 1 is just noticeable."""
     return skimage.color.deltaE_ciede2000(
         bgr_to_lab(image_bgr), bgr_to_lab(image_hat_bgr)
     )
@@ -89,7 +89,7 @@ def ciede2000(image_hat_bgr: np.ndarray, image_bgr: np.ndarray) -> np.ndarray:
 def colorfulness(image_bgr: np.ndarray) -> float:
     """Return the colorfulness (Hasler and Suesstrunk, 2003) of a uint8 image (H, W, 3).
 
-    0 for a gray image; about 15 slightly, 45 quite, 80 highly colorful.
+    It is 0 for a gray image; about 15 is slightly, 45 quite, and 80 highly colorful.
     """
     B, G, R = image_bgr.astype(np.float64).transpose(2, 0, 1)
     rg, yb = R - G, (R + G) / 2 - B
@@ -103,12 +103,12 @@ def bootstrap(values, groups=None, seed: int = 0) -> Estimate:
     values  (N,) one number per image
     groups  (N,) the sitter of each image. Images of one sitter are not independent, so
             whole sitters are drawn with replacement, 2000 times (cluster bootstrap).
-            Without groups, or with one group only, images are drawn.
-    The `unit` of the result is "sitters" or "images".
+            Without groups, or with only one, images are drawn.
+    The result's `unit` is "sitters" or "images".
 
-    With few sitters even this interval is too narrow. In a simulation in which sitters and
-    images vary equally (14 images per sitter), it covers the true mean in 84 % of the cases
-    for 5 sitters, 90 % for 10 and 93 % for 50. Drawing images covers it in about 50 %.
+    With few sitters, even this interval is too narrow. In a simulation with equal variance
+    between and within sitters (14 images per sitter), it covers the true mean in 84 % of
+    cases for 5 sitters, 90 % for 10 and 93 % for 50; drawing images, in about 50 %.
     """
     values = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
@@ -129,15 +129,15 @@ def bootstrap(values, groups=None, seed: int = 0) -> Estimate:
 def paired_difference(ours, theirs, groups=None, seed: int = 0) -> Estimate:
     """Return the mean of ours - theirs on the same images; see `bootstrap`.
 
-    It is below zero where ours is better.
+    For errors, a negative value means that ours is better.
     """
     return bootstrap(np.asarray(ours) - np.asarray(theirs), groups, seed)
 
 
 def picture_metrics(predicted: torch.Tensor, truth: torch.Tensor) -> dict[str, list]:
-    """Return PSNR, SSIM, CIEDE2000 and colorfulness of each pair of images.
+    """Return PSNR, SSIM, CIEDE2000 and colorfulness for each pair of images.
 
-    predicted, truth  (N, 3, H, W) uint8 BGR; the result has lists of N numbers by name.
+    predicted, truth  (N, 3, H, W) uint8 BGR; the result maps each name to N numbers.
     """
     rows = []
     for image_hat, image in zip(predicted, truth, strict=True):

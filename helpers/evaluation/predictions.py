@@ -1,4 +1,4 @@
-"""Every figure of a network's predictions, and the predictions as files."""
+"""Computing all metrics of a network's predictions, and saving the predictions."""
 
 import io
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from helpers.files import unique_stems, write_atomic
 def predict_images(
     net: torch.nn.Module, images: torch.Tensor, group: torch.Tensor | None = None
 ) -> tuple[torch.Tensor | None, dict[str, Estimate]]:
-    """Predict the colors of images from their lightness and measure the result.
+    """Predict the colors of images and compute every metric.
 
     images   (N, 3, S, S) uint8 BGR
     group    (N,) the sitter of each image, or None if unknown
-    returns  the predicted images (N, 3, S, S) uint8 BGR, or None for a network of means,
-             and every figure by name. Where the network averages over the mirror image,
-             `mse_single_pass` is its error without that.
+    returns  the predicted images (N, 3, S, S) uint8 BGR, or None if the network predicts
+             means, and every metric by name. If the network averages over the mirror
+             image, `mse_single_pass` is its error without averaging.
     """
     task = task_of(net)
     encoded = task.encode(images, group)
@@ -66,9 +66,9 @@ def write_predictions(
 
 
 def save_estimations(folder: Path, rgb: torch.Tensor, names: Sequence[str]) -> Path:
-    """Write estimations_test.npy, (N, S, S, 3) uint8 RGB, and the names beside it.
+    """Write estimations_test.npy, (N, S, S, 3) uint8 RGB, and a list of the names.
 
-    rgb      (N, 3, S, S), uint8, or float in about -1..1
+    rgb      (N, 3, S, S), uint8, or float of about -1..1
     returns  the path of the array; estimations_test.txt has one name per line
     """
     if rgb.dtype != torch.uint8:

@@ -1,4 +1,4 @@
-"""The three tasks of the course: all that depends on what a network predicts.
+"""The three tasks of the course: everything that depends on what a network predicts.
 
 Every network and baseline names its task (`net.task`), and `task_of` looks it up. To add a
 fourth task, add a class here and a data type with `inputs` and `truth`.
@@ -23,14 +23,14 @@ from helpers.nets.baselines import BASELINES, RGB_TABLES, MeanChrominance
 
 
 class ChrominanceMap:
-    """Predict a*, b* of every pixel from L*.
+    """Predict a*, b* for every pixel from L*.
 
-    name        as networks, baselines and metrics.json give it
-    weights     what a user calls a network of this task
-    title       heading of its table of results
-    scale       what its MSE is measured on
-    headline    the error by which networks are compared and intervals are paired
-    batch_size  images in one forward pass of an evaluation
+    name        the task's name in networks, baselines and metrics.json
+    weights     the user-facing term for a network that performs this task
+    title       heading of its results table
+    scale       the scale of its MSE, in words
+    headline    the metric by which networks are compared, also in paired differences
+    batch_size  images per forward pass in an evaluation
     """
 
     name = "map"
@@ -45,16 +45,16 @@ class ChrominanceMap:
         return IMAGE_SIZE
 
     def split(self, faces: FaceSet, by: str, seed: int, max_images=None) -> Split:
-        """Split the images as training does; see `split_faces`."""
+        """Split the images as in training; see `split_faces`."""
         return split_faces(faces, by=by, seed=seed, max_images=max_images)
 
     def load(
         self, images: str, by: str, seed: int, profile, copies: int, **augmentation
     ) -> CourseData:
-        """Load, split, augment and convert the images that a training uses.
+        """Load, split, augment and convert the images for a training run.
 
         images, by, seed  see `load_faces` and `split_faces`
-        profile           row of `PROFILES`; copies, augmentation: see `course_data`
+        profile           a row of `PROFILES`; the others are described in `course_data`
         """
         faces = load_faces(images)
         split = self.split(faces, by, seed, profile.max_images)
@@ -66,21 +66,21 @@ class ChrominanceMap:
         return LabImages(lab.L, lab.ab, group)
 
     def errors(self, prediction, truth) -> dict[str, torch.Tensor]:
-        """Return the errors of each image by name, (N,) each.
+        """Return each image's errors by name, (N,) each.
 
         prediction, truth  (N, 2, H, W), natural units
-        mse, mean_mse      on scale S: of all pixels, and of the mean color of each image
+        mse, mean_mse      on scale S, over all pixels and of each image's mean color
         """
         means = [x.mean(dim=(2, 3), dtype=torch.float32) for x in (prediction, truth)]
         mse = chrominance_mse(prediction, truth)
         return {"mse": mse, "mean_mse": chrominance_mse(*means)}
 
     def to_bgr(self, images: LabImages, prediction: torch.Tensor) -> torch.Tensor:
-        """Return predicted images, (N, 3, H, W) uint8 BGR, or None if there are none."""
+        """Return the predicted images, (N, 3, H, W) uint8 BGR; None if there are none."""
         return to_bgr_images(images.L, prediction)
 
     def baselines(self, train: LabImages) -> dict:
-        """Fit the predictors that are no networks on a training set, by name."""
+        """Fit every baseline to a training set; return them by name."""
         return {name: kind(train) for name, kind in BASELINES.items()} | {
             "constant": MeanChrominance(train)
         }
@@ -99,29 +99,29 @@ class ChrominanceMean(ChrominanceMap):
         return {"mse": chrominance_mse(prediction, means)}
 
     def to_bgr(self, images: LabImages, prediction: torch.Tensor) -> None:
-        """Return None: a mean is no image."""
+        """Return None, since a mean is not an image."""
 
 
 class RgbFromGray(ChrominanceMap):
-    """Predict R, G, B of every pixel from gray: the ablation study (report 003)."""
+    """Predict R, G, B for every pixel from gray: the ablation study (report 003)."""
 
     name = "rgb"
     weights = "network of the ablation study"
     title = "The ablation study: R, G, B from gray"
     scale = "of R, G, B in -1..1"
     headline = "accuracy"
-    batch_size = 16  # the study's: some of its networks depend on the minibatch
+    batch_size = 16  # as in the study: some of its networks depend on the minibatch
 
     def image_size(self, profile) -> int:
         """Return the side in pixels of the images that a profile trains on."""
         return profile.study_size
 
     def split(self, faces: FaceSet, by: str, seed: int, max_images=None) -> Split:
-        """Split the images as training does; see `split_pairs`."""
+        """Split the images as in training; see `split_pairs`."""
         return split_pairs(faces, by, seed, max_images)
 
     def load(self, images, by, seed, profile, copies=1, **augmentation) -> StudyData:
-        """Load and split the images that a training uses; the study does not augment."""
+        """Load and split the images for a training run; the study does not augment."""
         faces = load_faces(images, size=self.image_size(profile))
         return study_data(faces, self.split(faces, by, seed, profile.study_images))
 
@@ -130,20 +130,20 @@ class RgbFromGray(ChrominanceMap):
         return to_gray_rgb(images, group)
 
     def errors(self, prediction, truth) -> dict[str, torch.Tensor]:
-        """Return mse and accuracy of each image, (N,) each.
+        """Return each image's mse and accuracy, (N,) each.
 
         prediction  (N, 3, H, W) RGB, about -1..1; truth  (N, 3, H, W) uint8 RGB
-        accuracy    share of values with an error under 12 of 255
+        accuracy    share of values with an error below 12 of 255
         """
         mse = (prediction - to_signed(truth)).square().flatten(1).mean(dim=1)
         return {"mse": mse, "accuracy": accuracy_12(to_bytes(prediction), truth)}
 
     def to_bgr(self, images: GrayRgb, prediction: torch.Tensor) -> torch.Tensor:
-        """Return predicted images, (N, 3, H, W) uint8 BGR."""
+        """Return the predicted images, (N, 3, H, W) uint8 BGR."""
         return to_bytes(prediction).flip(1)
 
     def baselines(self, train: GrayRgb) -> dict:
-        """Fit the tables gray -> RGB on a training set, by name."""
+        """Fit the tables gray -> RGB to a training set; return them by name."""
         return {name: kind(train) for name, kind in RGB_TABLES.items()}
 
 
