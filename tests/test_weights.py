@@ -34,7 +34,7 @@ def test_the_weights_are_small_and_load(name):
 def test_the_card_is_of_this_very_file(name):
     _, metadata = load_weights(find_weights(name))
     assert metadata["sha256"] in card(name)
-    for word in ("## Data", "## Training", "## Figures", "## Limits", "license"):
+    for word in ("## Data", "## Training", "## Results", "## Limits", "license"):
         assert word in card(name), word
 
 
