@@ -266,16 +266,16 @@ class _WorkerPool:
 
     def stop(self) -> None:
         """End the processes."""
-        for worker in self.workers:
-            worker.terminate()
+        for pipe, worker in zip(self.pipes, self.workers, strict=True):
+            pipe.send(None)
             worker.join()
 
 
 def _work(variant: Variant, pipe) -> None:
     torch.set_num_threads(1)
     runner = _Runner(variant)
-    while True:
-        pipe.send(runner.seconds(pipe.recv()))
+    while steps := pipe.recv():
+        pipe.send(runner.seconds(steps))
 
 
 @contextmanager
