@@ -1,7 +1,7 @@
 # make run    set up and run the quick course; results go to outputs/quick/results.md
 # make test   set up and run all tests, including the notebooks
 # make lab    set up and open JupyterLab on the notebooks
-# make clean  remove the environment and the caches, but no results
+# make clean  remove the environment and the caches, but not the results
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +21,7 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-# Execute all notebooks in place on the portraits, to commit them with their outputs.
+# Execute all notebooks in place on the portraits, so they can be committed with outputs.
 notebooks: $(READY)
 	DEEPCOLOR_IMAGES=portraits DEEPCOLOR_RUN_DIR=$$(mktemp -d) $(BIN)/jupyter nbconvert \
 		--to notebook --inplace --execute --ExecutePreprocessor.record_timing=False \
@@ -31,7 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-# Update requirements.lock to the newest versions in the ranges of pyproject.toml.
+# Update requirements.lock to the newest versions within the ranges in pyproject.toml.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet torch==2.13.0 "setuptools>=77" -e ".[test]"

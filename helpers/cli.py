@@ -1,4 +1,4 @@
-"""The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate` and so on."""
+"""The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate`, etc."""
 
 import warnings
 from functools import partial
@@ -9,16 +9,14 @@ import click
 from helpers.files import InputError, WorkFailed
 
 CANCELED = 130
-DEFAULT_SEED = (
-    4  # of helpers.experiments.registry, which is slow to import; a test compares
-)
+DEFAULT_SEED = 4  # as in helpers.experiments.registry, which is slow to import
 
 
 class Course(click.Group):
-    """Turns errors into one line and an exit code."""
+    """A group of commands that turns errors into one line and an exit code."""
 
     def invoke(self, ctx: click.Context):
-        """Run a command; exit 2 for wrong input, 1 for failed work, 130 for Ctrl-C."""
+        """Run a command; exit 2 on invalid input, 1 on failed work, 130 on Ctrl-C."""
         try:
             return super().invoke(ctx)
         except (InputError, WorkFailed) as error:
@@ -37,27 +35,27 @@ images_option = click.option(
     "--images",
     default="",
     metavar="FOLDER|ZIP|portraits",
-    help="Photographs; by default those in face_images/, else the synthetic portraits.",
+    help="Photographs; by default, those in face_images/ or the synthetic portraits.",
 )
 run_dir_option = click.option(
     "--run-dir",
     default="",
     metavar="DIR",
-    help="Folder for the results; by default outputs/<profile>.",
+    help="Folder for the results; by default, outputs/<profile>.",
 )
 profile_option = click.option(
     "--profile",
     default="quick",
     type=PROFILES,
     show_default=True,
-    help="How long to train: minutes, half an hour, or the long protocols on a GPU.",
+    help="How long to train: minutes, half an hour, or the long protocols for a GPU.",
 )
 split_option = click.option(
     "--split",
     default="random",
     type=click.Choice(["random", "groups"]),
     show_default=True,
-    help="groups: no sitter is in both the training and the test set.",
+    help="groups: no sitter is in both the training set and the test set.",
 )
 device_option = click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"])
@@ -67,13 +65,13 @@ seed_option = click.option(
     default=DEFAULT_SEED,
     type=COUNT,
     show_default=True,
-    help="Random seed of the split, the augmentation and the weights.",
+    help="Random seed for the split, the augmentation and the weights.",
 )
 epochs_option = click.option(
     "--epochs",
     default=0,
     type=COUNT,
-    help="Number of epochs; by default the profile's.",
+    help="Number of epochs; by default, the profile's.",
 )
 weights_option = click.option(
     "--weights",
@@ -82,10 +80,12 @@ weights_option = click.option(
     help="One of the networks in weights/, or a .safetensors file.",
 )
 trained_run_option = click.option(
-    "--run-dir", default="", metavar="DIR", help="Use the network of this run."
+    "--run-dir", default="", metavar="DIR", help="Use the network from this run."
 )
 trained_profile_option = click.option(
-    "--profile", type=PROFILES, help="Use the network of the run outputs/<profile>."
+    "--profile",
+    type=PROFILES,
+    help="Use the network from the run in outputs/<profile>.",
 )
 output_option = click.option(
     "-o",
@@ -121,10 +121,12 @@ def main(debug: bool):
 
 @main.command()
 @data_options
-@click.option("--seed", type=COUNT, help="By default the one in the notebooks.")
+@click.option(
+    "--seed", type=COUNT, help="Random seed; by default, the one in the notebooks."
+)
 @epochs_option
 @click.option(
-    "--only", multiple=True, metavar="NN", help="Only this notebook; repeatable."
+    "--only", multiple=True, metavar="NN", help="Run only this notebook; repeatable."
 )
 @click.option(
     "--resume", is_flag=True, help="Skip notebooks whose inputs are unchanged."
@@ -134,7 +136,7 @@ def main(debug: bool):
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the notebooks; repeatable.",
+    help="Set a notebook parameter; repeatable.",
 )
 def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
     """Run the notebooks in order; the results are written to the run folder."""
@@ -159,7 +161,7 @@ def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
 @data_options
 @seed_option
 @epochs_option
-@click.option("--plain", is_flag=True, help="Compute the steps in plain PyTorch.")
+@click.option("--plain", is_flag=True, help="Compute training steps in plain PyTorch.")
 @click.option(
     "--without",
     multiple=True,
@@ -170,7 +172,7 @@ def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
 def train(name, **options):
     """Train one network by its NAME, for example maps/32.
 
-    If the training was stopped, the same command continues it.
+    If training was stopped, the same command resumes it.
     """
     from helpers.experiments.run import train_one
 
@@ -186,24 +188,24 @@ def train(name, **options):
     default=str(DEFAULT_SEED),
     metavar="K,K,...",
     show_default=True,
-    help="Random seeds; each network is trained with every one.",
+    help="Random seeds; each network is trained with each of them.",
 )
 @click.option(
     "--jobs",
     default=0,
     type=COUNT,
-    help="Trainings at a time; by default one per free core.",
+    help="Training runs in parallel; by default, one per free core.",
 )
 @click.option(
-    "--cluster", default="", metavar="slurm", help="Submit each training as a job."
+    "--cluster", default="", metavar="slurm", help="Submit each training run as a job."
 )
-@click.option("--time", default=60, help="Minutes of a job.")
-@click.option("--memory", default=8, help="GB of a job.")
-@click.option("--gpus", default=0, help="GPUs of a job.")
-@click.option("--account", help="Account of a job.")
-@click.option("--qos", help="Quality of service of a job.")
+@click.option("--time", default=60, help="Time limit per job, in minutes.")
+@click.option("--memory", default=8, help="Memory per job, in GB.")
+@click.option("--gpus", default=0, help="GPUs per job.")
+@click.option("--account", help="Account to charge for the jobs.")
+@click.option("--qos", help="Quality of service for the jobs.")
 def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **options):
-    """Train networks by their NAMES or patterns ('maps/*'), side by side, in one table."""
+    """Train networks by NAMES or patterns ('maps/*') in parallel, and write one table."""
     from helpers.experiments.run_folder import default_run_dir
     from helpers.experiments.sweep import run_sweep
 
@@ -228,7 +230,7 @@ def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **op
 @profile_option
 @run_dir_option
 def bench(networks, repeats, steps, device, profile, run_dir):
-    """Measure how fast training is here, from the earlier reports' loop on."""
+    """Measure the training speed on this machine, one change per row."""
     from helpers.apps.bench import BENCHES, measure, table, variants
     from helpers.experiments.run_folder import default_run_dir, environment
     from helpers.files import write_json
@@ -251,7 +253,7 @@ def bench(networks, repeats, steps, device, profile, run_dir):
 @click.argument("folders", nargs=-1, required=True, metavar="RUN_DIR...")
 @click.option("-o", "--output", default="RESULTS.md", show_default=True, metavar="FILE")
 def results(folders, output):
-    """Collect the figures of all trainings in run folders on one page."""
+    """Collect the results of all training runs in run folders on one page."""
     from helpers.experiments.leaderboard import write_leaderboard
 
     click.echo(f"wrote {write_leaderboard([Path(f) for f in folders], Path(output))}")
@@ -265,12 +267,12 @@ def results(folders, output):
     default="all",
     type=click.Choice(["all", "random", "groups"]),
     show_default=True,
-    help="Use all images, or the test set of this split.",
+    help="Use all images, or only the test set of this split.",
 )
 @seed_option
 @device_option
 def evaluate(**options):
-    """Measure trained WEIGHTS on the photographs of --images."""
+    """Evaluate trained WEIGHTS on the photographs in --images."""
     from helpers.apps.evaluate_weights import evaluate_weights
 
     evaluate_weights(**options, log=click.echo)
@@ -293,12 +295,14 @@ def compare(**options):
 @images_option
 @output_option
 @click.option(
-    "--save-estimations", is_flag=True, help="Write estimations_test.npy and the names."
+    "--save-estimations",
+    is_flag=True,
+    help="Also write estimations_test.npy and the file names.",
 )
 @force_option
 @device_option
 def predict(**options):
-    """Write the predictions of WEIGHTS for --images, at the size of the training."""
+    """Write the predictions of WEIGHTS for --images, at the training resolution."""
     from helpers.apps.evaluate_weights import predict_folder
 
     predict_folder(**options, log=click.echo)
@@ -342,7 +346,7 @@ def chrominance(inputs, weights, profile, run_dir):
     "boxes",
     multiple=True,
     metavar="X,Y,W,H",
-    help="A small face in one large photograph, colorized by itself; repeatable.",
+    help="Colorize this region, a small face, separately (one photograph); repeatable.",
 )
 @weights_option
 @trained_profile_option
@@ -350,8 +354,8 @@ def chrominance(inputs, weights, profile, run_dir):
 def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
     """Colorize photographs of any size; the results are PNG files.
 
-    INPUTs are files, folders, zips or patterns ('scans/*.jpg'). Of a file with several
-    pages or an animation, the first picture is used. 16 bits and alpha are kept. The
+    INPUTs are files, folders, zips or patterns ('scans/*.jpg'). For multi-page files and
+    animations, only the first image is used. 16-bit depth and alpha are preserved. The
     network is weights/colorizer.safetensors unless another is given.
     """
     from helpers.apps.colorize_files import colorize_files, load_network, parse_box
@@ -367,14 +371,14 @@ def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
     "--weights",
     multiple=True,
     metavar="NAME|FILE",
-    help="A network to offer on the page; repeatable. By default those in weights/.",
+    help="A network to offer on the page; repeatable. By default, those in weights/.",
 )
 @click.option(
     "--port",
     default=7860,
     type=click.IntRange(1, 65535),
     show_default=True,
-    help="If it is taken, the next free port is used.",
+    help="If the port is in use, the next free one is used.",
 )
 def demo(weights, port):
     """Open a page in the browser: drop a photograph, see it colorized, download it."""
@@ -384,7 +388,7 @@ def demo(weights, port):
 
 
 def _echo(line: str, err: bool = False) -> None:
-    """Print a line that may hold file names of any bytes."""
+    """Print a line that may contain file names with arbitrary bytes."""
     click.echo(click.format_filename(line), err=err)
 
 

@@ -101,7 +101,7 @@ def test_usr1_reaches_the_training_and_the_job_is_queued_again(script, node):
     output, _ = job.communicate(timeout=LIMIT)
     assert job.returncode == 0, output
     assert calls(node)[-2:] == ["got USR1", "scontrol requeue 4711"]
-    assert "stopped by USR1; queued again" in output
+    assert "stopped by USR1; requeued" in output
 
 
 @pytest.mark.parametrize("script", NAMES)

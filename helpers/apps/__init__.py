@@ -1,4 +1,4 @@
-"""What a user runs: colorize, the demo page, the notebook runner, the benchmark."""
+"""User-facing programs: colorize, the demo page, the notebook runner, the benchmark."""
 
 from helpers.apps.bench import Variant, costs, measure, table, variants
 from helpers.apps.colorize import colorize, grayscale

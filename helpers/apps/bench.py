@@ -1,8 +1,8 @@
-"""Measure how fast a network trains here, one change per row, all rows alternating.
+"""Measure how fast a network trains on this machine, one change per row.
 
-The first row is the loop of the earlier reports; each further row adds one change to the
-last row that was kept. Rows are timed in turn, so that a busy minute of a shared machine
-affects all of them.
+The first row is the earlier reports' loop; each further row adds one change to the last row
+that was kept. Rows are timed in turn, so a busy minute on a shared machine affects all of
+them.
 """
 
 import multiprocessing
@@ -28,7 +28,7 @@ from helpers.training.loop import fit
 from helpers.training.optim import Recipe
 
 NUM_IMAGES = 200
-LONG_TRAINING = 10**6  # epochs, so that the choice of a form is measured
+LONG_TRAINING = 10**6  # epochs: long enough that `choose_execution` measures
 SMALL = {"maps": 3, "num_down": 4, "head": "sigmoid"}
 BENCHES = {  # name: network, options, minibatch
     "colorizer": ("colorizer", SMALL, 100),
@@ -38,14 +38,14 @@ BENCHES = {  # name: network, options, minibatch
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: what a row of the table measures.
+    """One way to train, measured in one row of the table.
 
     name       what this row adds
     network, options, batch_size  what is trained
     data       "loader" (DataLoader over a list of pairs of float32 tensors), "fixed"
                (LabImages on the device) or "fresh" (uint8, augmented on the device)
-    execution  how steps are computed by `fit`; None is the loop of the earlier reports
-    processes  number of processes at once, each with its own training
+    execution  how `fit` computes steps; None uses the earlier reports' loop
+    processes  number of simultaneous processes, each training its own network
     kept       whether the next row builds on this one
     """
 
@@ -63,7 +63,7 @@ class Variant:
 
 
 def variants(name: str, device: str = "cpu") -> list[Variant]:
-    """Return the rows for a network of BENCHES; which options are kept is measured."""
+    """Return the rows for a network in BENCHES; measurements decide which options are kept."""
     network, options, batch_size = BENCHES[name]
     common = {"batch_size": batch_size, "device": device, "execution": None}
     if name == "colorizer":
@@ -93,12 +93,14 @@ def variants(name: str, device: str = "cpu") -> list[Variant]:
 
 
 def _execution_rows(start: Variant) -> list[Variant]:
-    """Return one row per option of `Execution`; kept are those that are chosen."""
+    """Return one row per option of `Execution`; chosen options are kept."""
     without = () if start.device == "cuda" else ("compiled",)
     net, data = _network_and_data(start)
     recipe = Recipe(LONG_TRAINING, start.batch_size)
     chosen = choose_execution(net, data, recipe, without=without)
-    threads = chosen.threads or 1  # torch's number was best: show one thread, not kept
+    threads = (
+        chosen.threads or 1
+    )  # if torch's default is best, show one thread, not kept
     options = {
         "threads": (threads, f"{threads} thread{'s' * (threads > 1)}"),
         "channels_last": (True, "channels_last"),
@@ -118,11 +120,11 @@ def _execution_rows(start: Variant) -> list[Variant]:
 
 
 def measure(rows: Sequence[Variant], repeats: int = 7, steps: int = 2) -> list[dict]:
-    """Time all rows in turn, `repeats` times `steps` steps each.
+    """Time all rows in turn: `repeats` rounds of `steps` training steps per row.
 
     Returns one dictionary per row: name, kept, images_per_second (median) with low and
-    high, ratio to the first row (median over the repeats of the ratio within a repeat) and
-    peak_memory, the bytes of a process that does nothing else (times the processes).
+    high, ratio to the first row (median of the per-repeat ratios) and peak_memory, the
+    bytes that a separate process needs (times the number of processes).
     """
     memory = _peak_memories(rows)
     speeds: list[list[float]] = [[] for _ in rows]
@@ -150,7 +152,7 @@ def measure(rows: Sequence[Variant], repeats: int = 7, steps: int = 2) -> list[d
 
 
 def table(measured: Sequence[dict]) -> str:
-    """Return the measured rows as text."""
+    """Format the measured rows as a text table."""
     head = f"{'':<2}{'what the row adds':<60}{'images/s':>9}{'low':>8}{'high':>8}"
     lines = [f"{head}{'ratio':>8}{'memory':>10}"]
     for row in measured:
@@ -166,9 +168,9 @@ def table(measured: Sequence[dict]) -> str:
 def costs(
     variant: Variant, name: str, values: Sequence[int], repeats: int = 3
 ) -> dict[int, float]:
-    """Return the seconds of a step (of an epoch for "num_images") against one number.
+    """Return the seconds per step (per epoch for "num_images") for each value of `name`.
 
-    `name` is a field of Variant or an option of its network; the values alternate.
+    `name` is a field of Variant or an option of its network. The values are timed in turn.
     """
     is_field = name in Variant.__dataclass_fields__
     rows = [
@@ -194,7 +196,7 @@ class _Runner:
         self.net, self.data = _network_and_data(variant)
 
     def seconds(self, steps: int) -> list[float]:
-        """Return [seconds of this many training steps], a warm-up excluded."""
+        """Return [the seconds that `steps` training steps take], without a warm-up step."""
         if self.variant.execution is None:
             return [self._seconds_of_report_loop(steps)]
         data = Datasets(self.data[: self.variant.batch_size])  # one step per epoch
@@ -206,14 +208,14 @@ class _Runner:
         optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
         batches, device = self._report_batches(), self.variant.device
         for step in range(steps + 1):
-            if step == 1:  # the first one warmed up
+            if step == 1:  # the first step was the warm-up
                 start = time.perf_counter()
             L, ab = (x.to(device) for x in next(batches))
             optimizer.zero_grad()
             loss = F.mse_loss(self.net(L.float() / L_MAX), self.net.target(ab))
             loss.backward()
             optimizer.step()
-            loss.item()  # waits for the device
+            loss.item()  # wait for the device
         return time.perf_counter() - start
 
     def _report_batches(self) -> Iterator:
@@ -231,7 +233,7 @@ class _Runner:
 
 
 def _network_and_data(variant: Variant):
-    """Return a network, and noise in the shape of photographs: speed ignores content."""
+    """Return a network and random images: speed does not depend on their content."""
     set_seed(0)
     net = nets.build(variant.network, **variant.options).to(variant.device).train()
     generator = torch.Generator().manual_seed(0)
@@ -259,7 +261,7 @@ class _WorkerPool:
             self.workers.append(worker)
 
     def seconds(self, steps: int) -> list[float]:
-        """Return the seconds of this many steps in each process."""
+        """Return the seconds that `steps` training steps take in each process."""
         for pipe in self.pipes:
             pipe.send(steps)
         return [seconds for pipe in self.pipes for seconds in pipe.recv()]
@@ -290,7 +292,7 @@ def _runners(rows: Sequence[Variant]) -> Iterator[list]:
 
 
 def _peak_memories(rows: Sequence[Variant]) -> list[int]:
-    """Return the peak bytes of a process in each row, times the row's processes."""
+    """Return the peak memory in bytes for each row, times its number of processes."""
     with ProcessPoolExecutor(
         free_cores(), mp_context=_context(), max_tasks_per_child=1
     ) as pool:
@@ -307,9 +309,9 @@ def _peak_memory(variant: Variant) -> int:
 
 
 def _context():
-    """Return how processes start: from one that has imported torch, except on Windows.
+    """Return a context that starts processes with torch imported, except on Windows.
 
-    torch._dynamo is what the first optimizer of a process imports.
+    torch._dynamo is preloaded, too, because a process's first optimizer imports it.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

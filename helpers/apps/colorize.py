@@ -1,4 +1,4 @@
-"""Color one or many photographs of any size with a trained network."""
+"""Colorize one or many photographs of any size with a trained network."""
 
 import threading
 from collections import deque
@@ -18,11 +18,13 @@ from helpers.data.lab import bgr16_to_lab, bgr_to_lab, lab_to_bgr, lab_to_bgr16
 from helpers.files import InputError, free_cores
 from helpers.nets import ChrominanceNet, Regressor, evaluation_mode
 
-NETWORK_SIZE = 128  # shorter side of the network's input, pixels: as in training
-MAX_PIXELS = 64 * NETWORK_SIZE**2  # of the network's input: long strips shrink further
+NETWORK_SIZE = 128  # shorter side of the network's input in pixels, as in training
+MAX_PIXELS = (
+    64 * NETWORK_SIZE**2
+)  # in the network's input; long strips are shrunk further
 FADE = 1 / 8  # width of a box's soft border, as a fraction of its shorter side
-STRIP_PIXELS = 2**18  # pixels that are converted to or from Lab at once
-LARGE_PIXELS = 25_000_000  # photographs above this are colored one at a time
+STRIP_PIXELS = 2**18  # pixels converted to or from Lab at once
+LARGE_PIXELS = 25_000_000  # larger photographs are colorized one at a time
 AHEAD = 8  # photographs queued for each worker
 
 Name = TypeVar("Name")
@@ -36,26 +38,26 @@ def colorize(
     strength: float = 1.0,
     boxes: Sequence[Box] = (),
 ) -> np.ndarray:
-    """Color one photograph.
+    """Colorize one photograph.
 
     image_bgr  (H, W, 3) or with alpha (H, W, 4), uint8 or uint16, any size and aspect
-               ratio, gray or color; its own color is ignored
+               ratio, gray or color; existing color is ignored
     strength   factor on the predicted ab: 0 gray, 1 as predicted, up to 2
-    boxes      regions that are predicted as separate photographs and blended into the
-               rest, for faces that are too small for the network
+    boxes      regions that are predicted separately and blended into the rest, for faces
+               that are too small for the network
     returns    the same shape and dtype, BGR: the predicted ab, upsampled to H x W by
-               `DetailedMap`, joined in float with the original L*; alpha is unchanged
+               `DetailedMap`, combined in float with the original L*; alpha is unchanged
 
-    The network runs in evaluation mode; its modes are restored. Besides the photograph,
-    about 8 bytes per pixel are needed, for L* in float32 and the result.
-    Raises InputError for a box that is not inside the photograph.
+    The network runs in evaluation mode; its modes are restored afterward. In addition to
+    the photograph, L* in float32 and the result need about 8 bytes per pixel.
+    Raises InputError if a box is not inside the photograph.
     """
     with evaluation_mode(net):
         return _colorize(net, image_bgr, strength, boxes)
 
 
 def grayscale(image_bgr: np.ndarray) -> np.ndarray:
-    """Remove the color of a photograph and keep L*, shape, dtype and alpha."""
+    """Remove the color from a photograph; keep L*, shape, dtype and alpha."""
     result_bgr, L = image_bgr.copy(), _lightness(image_bgr)
     for rows in _strips(*L.shape):
         ab = np.zeros((*L[rows].shape, 2), np.float32)
@@ -72,19 +74,19 @@ def colorize_all(
     strength: float = 1.0,
     boxes: Sequence[Box] = (),
 ) -> None:
-    """Color any number of photographs; reading, network and writing overlap.
+    """Colorize any number of photographs; reading, prediction and writing overlap.
 
-    photographs  (name, read) of each; read() returns image_bgr as for `colorize`, or
-                 raises InputError, which is reported; the work continues
-    write        write(name, image_bgr, result_bgr) saves a colored photograph
+    photographs  pairs (name, read); read() returns image_bgr as for `colorize`, or raises
+                 InputError, which is reported before the work continues
+    write        write(name, image_bgr, result_bgr) saves a colorized photograph
     report       report(name, error) is called in the given order and in the caller's
-                 thread after the photograph is written (None) or could not be read
-    workers      number of threads, one photograph each; 0 uses the free cores
+                 thread; error is None if the photograph was written
+    workers      number of threads, one photograph each; 0 uses one per free core
     strength, boxes  see `colorize`
 
     At most `workers` photographs are in memory, and at most one of those above
-    LARGE_PIXELS is being colored. Any other exception, and any exception of `write` or
-    `report`, stops the work: photographs in progress are finished, no other is started.
+    LARGE_PIXELS is being colorized. Any other exception, including those from `write` and
+    `report`, stops the work: photographs in progress are finished, and no others start.
     """
     stopped, one_large = threading.Event(), threading.Lock()
 
@@ -107,7 +109,7 @@ def colorize_all(
 def predict_mean_chrominance(
     net: Regressor, image_bgr: np.ndarray
 ) -> tuple[float, float]:
-    """Predict the mean a* and mean b* of one photograph from its L*, natural units.
+    """Predict the mean a* and mean b* of one photograph from its L*, in natural units.
 
     image_bgr is (H, W, 3) uint8 of any size. Its center square is resized to 128 x 128
     pixels, like the training images.
@@ -121,7 +123,7 @@ def predict_mean_chrominance(
 def _colorize(
     net: ChrominanceNet, image_bgr: np.ndarray, strength: float, boxes: Sequence[Box]
 ) -> np.ndarray:
-    """Run `colorize` with a network that is already in evaluation mode."""
+    """Colorize with a network that is already in evaluation mode."""
     height, width = image_bgr.shape[:2]
     for box in boxes:
         _check_box(box, height, width)
@@ -141,7 +143,7 @@ def _colorize(
 
 
 def _lightness(image_bgr: np.ndarray) -> np.ndarray:
-    """Return L* (H, W) float32 of an image of 8 or 16 bits, with or without alpha."""
+    """Return L* (H, W) float32 of an 8-bit or 16-bit image, with or without alpha."""
     to_lab = bgr16_to_lab if image_bgr.dtype == np.uint16 else bgr_to_lab
     L = np.empty(image_bgr.shape[:2], np.float32)
     for rows in _strips(*L.shape):
@@ -150,7 +152,7 @@ def _lightness(image_bgr: np.ndarray) -> np.ndarray:
 
 
 def _to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Join L* (H, W) and ab (H, W, 2) to image_bgr (H, W, 3) of 8 or 16 bits."""
+    """Combine L* (H, W) and ab (H, W, 2) into image_bgr (H, W, 3), 8 or 16 bits."""
     to_bgr = lab_to_bgr16 if dtype == np.uint16 else lab_to_bgr
     return to_bgr(cv2.merge([L, *cv2.split(ab)]))  # np.dstack takes four times as long
 
@@ -158,8 +160,8 @@ def _to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _predict_ab(net: ChrominanceNet, L: np.ndarray, strength: float) -> DetailedMap:
     """Predict ab for L* (H, W), upsampled to H x W.
 
-    A photograph larger than the network's input gets the map at the network's own
-    resolution, because the network's bilinear upsampling ignores the edges of L*.
+    If the photograph is larger than the network's input, the map at the network's own
+    resolution is used, because the network's bilinear upsampling ignores the edges of L*.
     """
     small_L = _shrink(L, 2**net.num_down)
     predict = net.predict_map if L.size > small_L.size else net.predict
@@ -170,9 +172,9 @@ def _predict_ab(net: ChrominanceNet, L: np.ndarray, strength: float) -> Detailed
 def _run(
     net: torch.nn.Module, predict: Callable[[torch.Tensor], torch.Tensor], L: np.ndarray
 ) -> torch.Tensor:
-    """Apply `predict` of `net` to natural L* (H, W); returns one prediction on the CPU."""
+    """Apply `predict` of `net` to L* (H, W), natural units; return its result on the CPU."""
     device = next(net.parameters()).device
-    with torch.no_grad():  # evaluation_mode disables gradients in its own thread only
+    with torch.no_grad():  # evaluation_mode disables gradients only in its own thread
         return predict(torch.from_numpy(L)[None, None].to(device))[0].cpu()
 
 
@@ -187,7 +189,7 @@ def _shrink(L: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def _strips(height: int, width: int) -> list[slice]:
-    """Split the rows into strips: Lab of a whole photograph would take too much memory."""
+    """Split the rows into strips, because Lab of a whole photograph needs too much memory."""
     rows = max(1, STRIP_PIXELS // width)
     return [slice(top, top + rows) for top in range(0, height, rows)]
 
@@ -205,9 +207,9 @@ def _check_box(box: Box, height: int, width: int) -> None:
 def _blend(
     ab: np.ndarray, rows: slice, region: DetailedMap, box: Box, size: tuple[int, int]
 ) -> None:
-    """Blend a box's region into `ab` (n, W, 2), these rows of the photograph, in place.
+    """Blend a box's region in place into `ab` (n, W, 2), the photograph's ab at `rows`.
 
-    The region fades out at the edges of the box, except at the photograph's own edges.
+    The region fades out at the edges of the box, except at the edges of the photograph.
     """
     left, top, wide, high = box
     first, end = max(rows.start - top, 0), min(rows.stop - top, high)
@@ -223,7 +225,7 @@ def _blend(
 
 
 def _fade_weights(length: int, fade: int, at_start: bool, at_end: bool) -> np.ndarray:
-    """Return weights (length,) float32: 1, with a smooth fall to 0 at the given ends."""
+    """Return weights (length,) float32: 1, with a smooth fade to 0 at the given ends."""
     place = np.arange(length, dtype=np.float32) + 0.5
     rise = np.clip(place / fade, 0, 1) if at_start else 1
     fall = np.clip((length - place) / fade, 0, 1) if at_end else 1
@@ -233,7 +235,7 @@ def _fade_weights(length: int, fade: int, at_start: bool, at_end: bool) -> np.nd
 
 @contextmanager
 def _worker_pool(count: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
-    """Open a pool of threads with one torch core each; cancel queued work at the end."""
+    """Open a pool of workers with one torch thread each; cancel queued work at the end."""
     num_threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
@@ -247,7 +249,7 @@ def _worker_pool(count: int, stopped: threading.Event) -> Iterator[ThreadPoolExe
 def _in_order(pool, work: Callable, items: Iterable[tuple], ahead: int) -> Iterator:
     """Yield (item, work(*item)) in order, with at most `ahead` items in the pool.
 
-    `pool.map` would take all items, and keep all results, at once.
+    `pool.map` would submit all items and keep all results at once.
     """
     items = iter(items)
     waiting = deque((item, pool.submit(work, *item)) for item in islice(items, ahead))
