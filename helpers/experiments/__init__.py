@@ -1,4 +1,4 @@
-"""The named experiments: their registry, how they run, and what they leave behind."""
+"""The named experiments: their registry, how they run, and what they write."""
 
 from helpers.experiments.registry import EXPERIMENTS, get_experiment
 from helpers.experiments.run import evaluate_baselines, train_experiment

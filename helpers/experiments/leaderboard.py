@@ -1,9 +1,9 @@
-"""RESULTS.md: the figures of all trainings on real photographs, side by side.
+"""RESULTS.md: the results of all training runs on real photographs, side by side.
 
-Each training leaves a metrics.json (`deepcolor train`, `deepcolor sweep`). A network has
-one row with its figures on the random split, on the split without a common person, and the
-published figure. A network that was trained on several splits (random seeds) appears in a
-second table with the means.
+Each run writes a metrics.json (`deepcolor train`, `deepcolor sweep`). A network has one row
+with its results on the random split, on the split with no person in both sets, and the
+published result. A network trained on several splits (random seeds) also appears in a
+second table, with its means.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ from helpers.experiments.tables import Row, estimate, markdown
 from helpers.files import InputError, read_json, write_atomic
 
 TITLE = "# Results"
-REFERENCE = "best/plain"  # means over several splits are compared with this network
+REFERENCE = "best/plain"  # means over several splits are compared with this network's
 SPLITS = {"random": "random split", "groups": "no person in both sets"}
 
 
 class Key(NamedTuple):
-    """What distinguishes two trainings; epochs is 0 for a baseline."""
+    """What distinguishes one training run from another; epochs is 0 for a baseline."""
 
     name: str
     profile: str
@@ -39,30 +39,30 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """The trainings of one key, by split: their rows and their metrics."""
+    """The rows and metrics of all training runs with the same key, by split."""
 
     rows: dict[str, Row]
     metrics: dict[str, dict]
 
     @property
     def row(self) -> Row:
-        """The row on the random split, or on the other where there is none."""
+        """The row for the random split, or for the other split if there is none."""
         return self.rows.get("random") or next(iter(self.rows.values()))
 
 
 def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
-    """Write the figures of all trainings in the run folders to `path`; return it.
+    """Write the results of all training runs in the run folders to `path`; return it.
 
-    Raises InputError if there is no training, if one was trained on the synthetic
-    portraits, whose figures are not comparable, or if `path` holds something else.
+    Raises InputError if there is no run, if one used the synthetic portraits, whose results
+    are not comparable, or if `path` is another kind of file.
     """
     if path.exists() and not path.read_text(errors="replace").startswith(TITLE):
-        raise InputError(f"{path}: is not a page of results; choose another name")
+        raise InputError(f"{path}: is not a results page; choose another name")
     files = [f for d in folders for f in sorted(d.rglob("train/*/metrics.json"))]
     trainings = [read_json(file) for file in files]
     if not trainings:
         words = ", ".join(map(str, folders))
-        raise InputError(f"{words}: no training here; run `deepcolor sweep` first")
+        raise InputError(f"{words}: no training runs here; run `deepcolor sweep` first")
     for file, training in zip(files, trainings, strict=True):
         if "environment" not in training or "task" not in _first(training["networks"]):
             raise InputError(f"{file}: written by an older version; train again")
@@ -75,7 +75,7 @@ def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
 
 
 def leaderboard_page(trainings: Iterable[dict]) -> str:
-    """Return the page of trainings, given as their metrics.json."""
+    """Return the results page for training runs, given the content of each metrics.json."""
     found: dict[Key, Found] = {}
     for training in trainings:
         asked, data = training["parameters"], training["data"]["hash"]
@@ -93,9 +93,9 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
         "over the test images, with a 95 % bootstrap interval over the sitters, or over "
-        "the images where the sitters are unknown. *Single pass*: without the average "
-        "over the mirror image. *Epochs*: those trained, and after the slash those of the "
-        "full profile. *Ratio*: our figure divided by the published one.",
+        "the images if the sitters are unknown. *Single pass*: without averaging over the "
+        "mirror image. *Epochs*: those trained and, after the slash, those in the full "
+        "profile. *Ratio*: our MSE divided by the published one.",
         "",
     ]
     for task in TASKS.values():
@@ -110,7 +110,7 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
 
 
 def _cells(key: Key, entry: Found, found: dict[Key, Found]) -> dict[str, str]:
-    """Return the cells of a key's row; one column per split replaces the test MSE."""
+    """Return the cells of a key's row, with one test MSE column per split."""
     cells = {"network": _name(key, found)}
     for heading, cell in entry.row.cells().items():
         if heading == "test MSE":
@@ -127,7 +127,7 @@ def _cells(key: Key, entry: Found, found: dict[Key, Found]) -> dict[str, str]:
 
 
 def _name(key: Key, found: dict[Key, Found]) -> str:
-    """Return the name of a network, with what distinguishes it from others of its name."""
+    """Return a network's name, extended if needed to tell apart rows of the same name."""
     shown = [k for k in found if k.name == key.name and _is_shown(k, found)]
     name = key.name
     if len({k.data for k in shown}) > 1 and found[key].metrics:
@@ -138,13 +138,13 @@ def _name(key: Key, found: dict[Key, Found]) -> str:
 
 
 def _is_shown(key: Key, found: dict[Key, Found]) -> bool:
-    """Whether a key has a row: of several splits, only the usual one has."""
+    """Return whether a key has a row: of several splits, only the default one does."""
     usual = key._replace(seed=DEFAULT_SEED)
     return found[key].row.task == "rgb" or key == usual or usual not in found
 
 
 def _several_splits(found: dict[Key, Found]) -> list[str]:
-    """Return a section with the means of what was trained on several splits of one set."""
+    """Return a section with the means over several splits of the same images."""
     by_network: dict[tuple, dict[int, Found]] = {}
     for key, entry in found.items():
         if entry.row.task != "rgb":
@@ -169,15 +169,15 @@ def _several_splits(found: dict[Key, Found]) -> list[str]:
     if not rows:
         return []
     note = (
-        "Mean over the splits of the random seeds 0, 1, 2, ..., in parentheses the lowest "
-        f"and the highest; the change against `{REFERENCE}` on the same splits, in "
-        "parentheses for each split."
+        "Mean over the splits with random seeds 0, 1, 2, ..., with the lowest and the "
+        f"highest in parentheses; the change relative to `{REFERENCE}` on the same splits, "
+        "with that for each split in parentheses."
     )
     return ["## Over several splits", "", note, "", *markdown(rows)]
 
 
 def _figures(seeds: dict[int, Found], split: str, figure: str) -> dict[int, float]:
-    """Return a figure of one network on one kind of split, by random seed."""
+    """Return one metric of a network on one kind of split, by random seed."""
     rows = {
         seed: found.rows[split] for seed, found in seeds.items() if split in found.rows
     }
@@ -204,7 +204,7 @@ def _against(seeds: dict[int, Found], reference: dict[int, Found], split: str) -
 
 
 def _origins(found: dict[Key, Found]) -> list[str]:
-    """Return where the figures come from: data, machines, and one command per training."""
+    """Return the origin of the results: data, machines, and one command per run."""
     machines: dict[str, str] = {}
     data, rows = {}, []
     for training in (t for entry in found.values() for t in entry.metrics.values()):
@@ -239,7 +239,7 @@ def _machine(environment: dict) -> str:
 
 
 def _position(key: Key) -> tuple:
-    """Return the sort key: baselines, then the order of EXPERIMENTS; longer ones last."""
+    """Return the sort key: baselines, then EXPERIMENTS in order; longer runs last."""
     names = list(EXPERIMENTS)
     place = names.index(key.name) if key.name in names else len(names)
     return (place if key.epochs else -1, *(key if key.epochs else ("", *key[1:])))

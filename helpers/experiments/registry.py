@@ -1,10 +1,10 @@
 # ruff: noqa: E501  one row per experiment, however long
-"""Every named training of the course: one row per experiment, see EXPERIMENTS.
+"""All named experiments of the course, one row each; see EXPERIMENTS.
 
 A row shows the network, its options, the number of epochs in the profiles quick, standard
-and full, the learning rate, and the published figure that it should reach. `report000` to
-`report004` are the networks of the earlier reports. Where a report made a mistake, the
-mistake is kept as in the report, and a second row holds the corrected version.
+and full, the learning rate, and the published result that it should reach. `report000` to
+`report004` are the networks from the earlier reports. If a report made a mistake, the row
+reproduces it, and a second row has the corrected version.
 """
 
 import difflib
@@ -15,14 +15,14 @@ from helpers.files import InputError
 from helpers.nets import NETWORKS
 from helpers.training.optim import Recipe
 
-# Of the random seeds 0 to 7, this one splits the course's photographs so that the errors
-# of the constant and of the table L -> ab are nearest to those of the published split.
+# Of the random seeds 0 to 7, this one splits the course's photographs such that the errors
+# of the constant and the table L -> ab are closest to those on the published split.
 DEFAULT_SEED = 4
 
 
 @dataclass(frozen=True)
 class PerProfile:
-    """An option of a network that depends on the profile."""
+    """A network option that depends on the profile."""
 
     quick: object
     standard: object
@@ -31,12 +31,13 @@ class PerProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """How much data a run uses, and how long notebooks train that have no experiment.
+    """How much data a run uses, and how long notebooks without an experiment train.
 
-    max_images    size of the training set at most; None for all images
+    max_images    maximum size of the training set; None for all images
     copies        size of the augmented training set, in copies of the training set
-    study_images, study_size  training images of the ablation study at most, and their side
-    batchnorm_epochs, steps_epochs  epochs in notebook 06, and in notebook 11
+    study_images, study_size  maximum number of training images in the ablation study, and
+                  their side length in pixels
+    batchnorm_epochs, steps_epochs  epochs in notebooks 06 and 11
     """
 
     name: str
@@ -60,11 +61,11 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of an earlier report.
+    """A result from an earlier report.
 
     mse       test MSE on scale S; in report 003, of R, G, B in -1..1
-    network   which network of which report, and its number of epochs
-    accuracy  report 003's share of values with an error under 12 of 255, else None
+    network   the report and the network, and its number of epochs if known
+    accuracy  report 003's share of values with an error below 12 of 255, else None
     """
 
     mse: float
@@ -80,12 +81,12 @@ class Experiment:
     epochs            passes over the training set in the profiles quick, standard, full
     lr ... best       see `Recipe`
     fresh             augment each minibatch on the fly instead of using a fixed set
-    copies            size of the fixed set in copies of the training set; 0: the profile's
+    copies            size of the fixed set in copies of the training set; 0 uses the profile's
     scale_brightness  whether augmentation scales B, G and R, as the assignment asks
     random_affine     whether fresh images are zoomed, shifted and rotated, not cropped
-    pretrained        the experiment that trains a part of this network first, or ""
-    mse, accuracy, published_epochs  what the report published for this network
-    compare_with      else: the report's network whose published figure is nearest
+    pretrained        the experiment that first trains a part of this network, or ""
+    mse, accuracy, published_epochs  the report's published results for this network
+    compare_with      otherwise, the closest network with a published result
     """
 
     network: str
@@ -117,7 +118,7 @@ class Experiment:
         object.__setattr__(self, "task", NETWORKS[self.network].task)
 
     def options_for(self, profile: Profile) -> dict:
-        """Return the options of nets.build in a profile."""
+        """Return the options for nets.build in a profile."""
         return {
             name: getattr(value, profile.name)
             if isinstance(value, PerProfile)
@@ -130,11 +131,11 @@ class Experiment:
         return dict(zip(PROFILES, self.epochs, strict=True))[profile.name]
 
     def copies_for(self, profile: Profile) -> int:
-        """Return the size of the fixed set in copies; 1 for augmentation on the fly."""
+        """Return the size of the fixed set in copies; 1 for on-the-fly augmentation."""
         return 1 if self.fresh else self.copies or profile.copies
 
     def recipe(self, num_epochs: int) -> Recipe:
-        """Return how `fit` should train, for this number of epochs."""
+        """Return the recipe for `fit` with this number of epochs."""
         names = (
             "batch_size",
             "lr",
@@ -148,12 +149,12 @@ class Experiment:
 
     @property
     def augmentation(self) -> dict:
-        """The options of `CourseData.for_training`."""
+        """The options for `CourseData.for_training`."""
         names = ("fresh", "scale_brightness", "random_affine")
         return {name: getattr(self, name) for name in names}
 
 
-UNET_BASE = PerProfile(8, 16, 32)  # feature maps of the first level
+UNET_BASE = PerProfile(8, 16, 32)  # feature maps in the first level
 BEST_BASE = PerProfile(8, 32, 32)
 WIDE = PerProfile((8, 16, 32, 64), (32, 64, 128, 256), (64, 128, 256, 512))
 WIDE_UP = PerProfile((64, 32, 8), (256, 128, 32), (512, 256, 64))
@@ -164,7 +165,7 @@ ARCHITECTURE_2 = (8, 16, 32, 64, 128, 256)
 PAPER = {"size": PerProfile(64, 128, 224), "width": PerProfile(0.125, 0.25, 1.0)}
 QUARTER = {"unshuffle": 4, "up_convs": 1, "flip_tta": True}
 
-# What all networks of a report share; their epochs and learning rates stand in their rows.
+# Settings shared by all networks of a report; the rows add epochs and learning rates.
 R000 = {
     "batch_size": 100, "optimizer": "sgd", "schedule": "constant", "weight_decay": 0.0,
     "scale_brightness": False,
@@ -275,7 +276,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 def get_experiment(name: str) -> Experiment:
     """Return the experiment of this name; raise InputError for an unknown name.
 
-    "report003/2,5,16,0.07,tanh" is a network of the ablation study given by its numbers.
+    "report003/2,5,16,0.07,tanh" is a network of the ablation study given by its settings.
     """
     report, _, numbers = name.partition("/")
     if report == "report003" and "," in numbers:
@@ -284,7 +285,7 @@ def get_experiment(name: str) -> Experiment:
 
 
 def published(name: str) -> Published | None:
-    """Return the published figure that an experiment is compared with, or None."""
+    """Return the published result that an experiment is compared with, or None."""
     experiment = get_experiment(name)
     name = experiment.compare_with or name
     experiment = get_experiment(name)
@@ -301,7 +302,7 @@ def get_profile(name: str) -> Profile:
 
 
 def known(name: str, names: Iterable[str], what: str) -> str:
-    """Return the name if it is one of `names`; else raise InputError with the nearest."""
+    """Return the name if it is in `names`; else raise InputError with the closest match."""
     if name in names:
         return name
     close = difflib.get_close_matches(name, names, n=1)
@@ -310,7 +311,7 @@ def known(name: str, names: Iterable[str], what: str) -> str:
 
 
 def stack_by_numbers(text: str) -> Experiment:
-    """Return a stack of the ablation study: "layers,kernel,maps,lr" and options.
+    """Return a stack of the ablation study from "layers,kernel,maps,lr" and options.
 
     Options are "batchnorm" (everywhere), "batchnorm-hidden" and "tanh", for example
     "2,5,16,0.07,tanh". Raises InputError for anything else.

@@ -36,7 +36,7 @@ from helpers.training.weights import save_weights
 
 @dataclass(frozen=True)
 class Trained:
-    """An experiment after training: the network, its history and its test."""
+    """A trained experiment: the network, its history and its test results."""
 
     experiment: Experiment
     published: Published | None
@@ -51,7 +51,7 @@ class Trained:
         save_weights(path, self.net, self.experiment.network, self.options)
 
     def summary(self) -> str:
-        """Return the test figure in one line."""
+        """Return the test results in one line."""
         task = TASKS[self.net.task]
         figures = f"test {task.headline} {self.evaluation.estimates[task.headline]}"
         if task.headline != "mse":
@@ -61,7 +61,7 @@ class Trained:
         return f"{figures}; MSE {task.scale}"
 
     def row(self) -> Row:
-        """Return the row of the network in metrics.json and the tables."""
+        """Return the network's row for metrics.json and the tables."""
         return Row.of(
             self.net.task,
             self.evaluation,
@@ -90,12 +90,12 @@ def train_experiment(
 ) -> Trained:
     """Build, train and test one named network.
 
-    num_epochs  0 takes the profile's number
-    tune        returns how the steps are computed, for example `choose_execution`; plain
-                PyTorch without it
+    num_epochs  0 uses the profile's number
+    tune        returns how the steps are computed, for example `choose_execution`; None
+                uses plain PyTorch
     checkpoint, stop, callbacks (log, after_epoch)  see `fit`
 
-    Raises KeyboardInterrupt if it is stopped while it trains the network's first part.
+    Raises KeyboardInterrupt if stopped while pretraining a part of the network.
     """
     experiment, stop = get_experiment(name), stop or StopSignals()
     options = experiment.options_for(profile)
@@ -117,7 +117,7 @@ def train_experiment(
             stop=stop,
             log=callbacks.get("log"),
         )
-        if stop.received:  # half trained: the second part must not begin with it
+        if stop.received:  # do not continue from a half-trained network
             raise KeyboardInterrupt
         net.load_pretrained(first.net)
     sets = data.for_training(**experiment.augmentation)
@@ -152,14 +152,14 @@ def train_one(
     tensorboard: bool = False,
     log: Callable[[str], None] = print,
 ) -> Trained:
-    """Train one named network as a process of its own: `deepcolor train`.
+    """Train one named network as a separate process: `deepcolor train`.
 
-    plain    compute the steps in plain PyTorch, not in the form that is measured to be the
-             fastest `without` the options named there (`autotune.OPTIONS`)
-    returns  the trained network; the folder `folder_of` holds weights.safetensors,
+    plain    use plain PyTorch instead of the fastest `Execution` that is found by timing
+    without  options to exclude from the timing (`autotune.OPTIONS`)
+    returns  the trained network; the folder `folder_of` contains weights.safetensors,
              metrics.json (written last), checkpoint.pt, and parameters.json (written first)
 
-    The same call continues where it was stopped. Raises KeyboardInterrupt after Ctrl-C.
+    The same call resumes a stopped run. Raises KeyboardInterrupt after Ctrl-C.
     """
     experiment, row = get_experiment(name), get_profile(profile)
     device = distributed.join(choose_device(device))
@@ -169,7 +169,7 @@ def train_one(
     parameters = parameters_of(name, profile, split, seed, epochs)
     folder = folder_of(default_run_dir(profile, run_dir), name, seed)
     with run_lock(folder, log) if is_first else nullcontext():
-        if is_first:  # fails now if the folder cannot be written
+        if is_first:  # fails early if the folder is not writable
             write_json(folder / "parameters.json", parameters)
         data = load_data(experiment, row, images, split, seed)
         log(data.faces.describe())
@@ -209,7 +209,7 @@ def _board(folder: Path, data, experiment: Experiment) -> TensorBoardLogger | No
 def load_data(
     experiment: Experiment, profile: Profile, images: str, split: str, seed: int
 ) -> CourseData | StudyData:
-    """Load, split, augment and convert the images that an experiment is trained on."""
+    """Load, split, augment and convert the images for an experiment."""
     return TASKS[experiment.task].load(
         images,
         split,
@@ -221,7 +221,7 @@ def load_data(
 
 
 def metrics_of(trained: Trained, name: str, parameters: dict, data) -> dict:
-    """Return what metrics.json holds after a training."""
+    """Return the content of metrics.json after a training run."""
     return {
         "parameters": parameters,
         "data": describe_data(data.faces, data.split),
@@ -234,7 +234,7 @@ def metrics_of(trained: Trained, name: str, parameters: dict, data) -> dict:
 
 
 def evaluate_baselines(data: CourseData | StudyData) -> dict[str, Evaluation]:
-    """Fit every baseline that predicts images on the training set and test it."""
+    """Fit every baseline of the data's own task to the training set and test it."""
     fitted = TASKS[data.task].baselines(data.plain)
     return {
         name: evaluate(predictor, data.test)
@@ -244,7 +244,7 @@ def evaluate_baselines(data: CourseData | StudyData) -> dict[str, Evaluation]:
 
 
 def baseline_rows(data: CourseData | StudyData) -> dict[str, Row]:
-    """Return the row of each predictor that is no network, fitted and tested on `data`."""
+    """Return the row of each baseline, fitted and tested on `data`, by name."""
     task = TASKS[data.task]
     return {
         name: Row.of(predictor.task, evaluate(predictor, data.test))
@@ -253,12 +253,12 @@ def baseline_rows(data: CourseData | StudyData) -> dict[str, Row]:
 
 
 def folder_of(run_dir: Path, name: str, seed: int) -> Path:
-    """Return the folder of a named network's training in a run folder."""
+    """Return the folder for a named network's training run in a run folder."""
     return run_dir / "train" / f"{name.replace('/', '_')}_seed{seed}"
 
 
 def parameters_of(name: str, profile: str, split: str, seed: int, epochs: int) -> dict:
-    """Return what decides a training's result besides the data."""
+    """Return the parameters that determine a run's result, apart from the data."""
     return {
         "name": name,
         "profile": profile,

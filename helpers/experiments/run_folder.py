@@ -1,10 +1,10 @@
-"""The run folder: the results of each notebook, with data and machine, in one table.
+"""The run folder: each notebook's results, data and machine, and a table of them all.
 
-<run folder>/NN_topic/metrics.json   a notebook's figures, written last
+<run folder>/NN_topic/metrics.json   a notebook's results, written last
 <run folder>/figures/*.png, colorized/{train,test}/*.png
 <run folder>/environment.json        threads, processor, GPU, versions, commit
-<run folder>/results.json, results.md   every network beside its published figure
-<run folder>/figures/results.png        the same as a plot
+<run folder>/results.json, results.md   every network next to its published result
+<run folder>/figures/results.png        the same results as a plot
 """
 
 import os
@@ -37,7 +37,7 @@ from helpers.files import (
 from helpers.training.execution import choose_device, keep_freed_memory, set_seed
 
 SCHEMA = 2
-RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # replaces the default run folder
+RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # overrides the default run folder
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
 
 
@@ -46,7 +46,7 @@ class Run:
 
     folder    <run folder>/NN_topic, for the notebook's own files
     profile   the row of PROFILES that the notebook uses
-    device    "cpu" or "cuda", as chosen
+    device    the chosen device, "cpu" or "cuda"
     """
 
     def __init__(self, notebook: str, parameters: Mapping):
@@ -60,7 +60,7 @@ class Run:
         self.artifacts: list[Path] = []
 
     def num_epochs(self, experiment: str) -> int:
-        """Return the parameter num_epochs, or an experiment's number in the profile."""
+        """Return the parameter num_epochs or, if 0, the experiment's number of epochs."""
         given = self.parameters.get("num_epochs")
         return given or get_experiment(experiment).epochs_for(self.profile)
 
@@ -84,9 +84,10 @@ class Run:
         split: Split,
         split_file: str = "split.json",
     ) -> None:
-        """Write metrics.json, atomically and last: with it the notebook counts as done.
+        """Write metrics.json, atomically and last: it marks the notebook as finished.
 
-        `split_file`, in the run folder, receives the names in the training and test set.
+        The names of the training and test images are written to `split_file` in the run
+        folder.
         """
         write_json(self.run_dir / split_file, split_record(faces, split))
         artifacts = [path.relative_to(self.run_dir) for path in self.artifacts]
@@ -115,10 +116,10 @@ def save_figure(fig: Figure, path: Path) -> None:
 
 
 def start_run(notebook: str, **parameters) -> Run:
-    """Check a notebook's parameters, seed torch, and open its place in the run folder.
+    """Check a notebook's parameters, seed torch, and return its `Run`.
 
-    Raises InputError for a wrong type (papermill injects the text "false" for a boolean)
-    or value, before any work is done.
+    Raises InputError for a wrong type (papermill injects a boolean as the text "false") or
+    value, before any work is done.
     """
     for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
         value = parameters.get(name, "")
@@ -141,13 +142,13 @@ def start_run(notebook: str, **parameters) -> Run:
 
 
 def default_run_dir(profile: str, run_dir: str = "") -> Path:
-    """Return the run folder that a parameter stands for; "" is outputs/<profile>."""
+    """Return the path for the parameter run_dir; "" means outputs/<profile>."""
     run_dir = str(run_dir) or os.environ.get(RUN_DIR_VARIABLE, "")
     return Path(run_dir).expanduser().resolve() if run_dir else OUTPUTS / profile
 
 
 def describe_data(faces: FaceSet, split: Split) -> dict:
-    """Return what the figures were measured on."""
+    """Return a description of the data behind the results."""
     return {
         "source": faces.source,
         "synthetic": faces.synthetic,
@@ -170,7 +171,7 @@ def split_record(faces: FaceSet, split: Split) -> dict:
 
 
 def environment() -> dict:
-    """Return the machine and the versions, without paths, host or user names."""
+    """Describe the machine and the versions, without paths, host or user names."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -186,7 +187,7 @@ def environment() -> dict:
 
 
 def collect(run_dir: Path) -> dict:
-    """Return the metrics of all notebooks of a run folder, as in results.json."""
+    """Return the metrics of all notebooks in a run folder, as in results.json."""
     notebooks = [read_json(p) for p in sorted(Path(run_dir).glob("*/metrics.json"))]
     return {"schema": SCHEMA, "notebooks": {n["notebook"]: n for n in notebooks}}
 
@@ -205,9 +206,9 @@ def write_results(run_dir: Path) -> Path:
 
 
 def _errors(results: dict) -> dict[str, tuple[dict, float | None]]:
-    """Return the error of each network on a*, b*, and the published one.
+    """Return each network's MSE of a*, b*, and the published one.
 
-    The published one is left out (None) where the network was trained on portraits.
+    The published one is None if the network was trained on portraits.
     """
     errors = {}
     for notebook, metrics in results["notebooks"].items():
@@ -220,7 +221,7 @@ def _errors(results: dict) -> dict[str, tuple[dict, float | None]]:
 
 
 def results_page(results: dict) -> str:
-    """Return results.md: each network's figure beside the published one."""
+    """Return results.md: each network's result next to the published one."""
     notebooks = list(results["notebooks"].values())
     lines = ["# Results", ""]
     if not notebooks:
@@ -230,9 +231,9 @@ def results_page(results: dict) -> str:
         f"{data['training_images']} training and {data['test_images']} test images from "
         f"{data['source']}, split {data['split']}. Test MSE of a*, b* on scale S "
         "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2) with a 95 % bootstrap "
-        "interval over the sitters of the test set, or over its images where the sitters "
-        "are unknown. *Single pass*: without the average over the mirror image, for "
-        "networks that use it.",
+        "interval over the sitters in the test set, or over its images if the sitters are "
+        "unknown. *Single pass*: without averaging over the mirror image, for networks "
+        "that use it.",
         "",
     ]
     if data["synthetic"]:
@@ -258,7 +259,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the code, with a plus sign if files were changed since."""
+    """Return the current commit, with a plus sign if files have changed since."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],

@@ -1,7 +1,7 @@
-"""Many trainings in one go: side by side on this machine, or as jobs on a cluster.
+"""Many training runs at once: in parallel on this machine, or as jobs on a cluster.
 
-Each training is a process of `deepcolor train` with a folder of its own. One that fails
-stops no other, and one that was stopped continues when the sweep is started again.
+Each run is a `deepcolor train` process with its own folder. A failed run does not stop the
+others, and a stopped run resumes when the sweep is started again.
 """
 
 import fnmatch
@@ -35,13 +35,13 @@ from helpers.files import (
 from helpers.training.signals import StopSignals
 
 COMMAND = (sys.executable, "-m", "helpers", "train")
-GRACE = 60  # seconds in which a stopped training must save itself
-POLL = 0.1  # seconds between two checks of the running processes
+GRACE = 60  # seconds that a stopped run has to save its state
+POLL = 0.1  # seconds between checks of the running processes
 
 
 @dataclass(frozen=True)
 class SweepTask:
-    """One training of a sweep: network, random seed, folder, command, data."""
+    """One training run in a sweep: network, random seed, folder, command, data."""
 
     name: str
     seed: int
@@ -55,11 +55,11 @@ class SweepTask:
 
     @property
     def log_file(self) -> Path:
-        """Where the training prints to."""
+        """The file for the run's output."""
         return self.folder / "log.txt"
 
     def metrics(self) -> dict | None:
-        """Return its metrics, or None if it has not finished with these parameters."""
+        """Return its metrics, or None if no run finished with these parameters and data."""
         file = folder_of(self.folder, self.name, self.seed) / "metrics.json"
         content = read_json(file) if file.exists() else {"parameters": None}
         same = content["parameters"] == self.parameters
@@ -84,14 +84,14 @@ def run_sweep(
     """Train every named network with every random seed; return the path of the table.
 
     patterns  names of EXPERIMENTS, or patterns such as "maps/*"
-    jobs      trainings at a time; 0 is one per free core, each with one thread
-    cluster   "" for this machine, else submitit's name of a cluster ("slurm", "local")
+    jobs      simultaneous runs; 0 is one per free core, each with one thread
+    cluster   "" for this machine, else submitit's name for a cluster ("slurm", "local")
     slurm     options for submitit: timeout_min, mem_gb, gpus_per_node, slurm_account...
 
-    <run_dir>/sweep/ holds sweep.json, sweep.md and one folder per training. A training that
-    has finished with the same parameters and data is skipped.
-    Raises InputError before any work for an unknown name, and WorkFailed at the end if
-    trainings failed; the message names them.
+    <run_dir>/sweep/ contains sweep.json, sweep.md and one folder per run. Runs that have
+    finished with the same parameters and data are skipped.
+    Raises InputError for an unknown name before any work is done, and WorkFailed at the end
+    if runs failed; the message names them.
     """
     options = {"profile": profile, "images": images, "split": split, "device": device}
     folder = run_dir / "sweep"
@@ -99,9 +99,7 @@ def run_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder, log):
         todo = [task for task in tasks if not task.metrics()]
-        log(
-            f"{len(tasks)} trainings, {len(tasks) - len(todo)} of them already finished"
-        )
+        log(f"{len(tasks)} training runs, {len(tasks) - len(todo)} already finished")
 
         def report(task: SweepTask, code: int) -> None:
             log(_line(task, code, task.metrics()))
@@ -115,8 +113,8 @@ def run_sweep(
     failed = [f"{task} ({task.log_file})" for task, metrics in found if not metrics]
     if failed:
         raise WorkFailed(
-            f"{len(failed)} of {len(tasks)} trainings failed, the others are in {page}: "
-            f"{'; '.join(failed)}; start the same sweep again to continue"
+            f"{len(failed)} of {len(tasks)} training runs failed, the others are in "
+            f"{page}: {'; '.join(failed)}; start the same sweep again to continue"
         )
     return page
 
@@ -124,7 +122,7 @@ def run_sweep(
 def sweep_tasks(
     names: Sequence[str], seeds: Sequence[int], folder: Path, epochs: int, options: dict
 ) -> list[SweepTask]:
-    """Return one training per name and random seed.
+    """Return one task per name and random seed.
 
     options  profile, images, split and device of `deepcolor train`
     """
@@ -144,7 +142,7 @@ def sweep_tasks(
 
 
 def known_names(patterns: Sequence[str]) -> list[str]:
-    """Return the experiments that patterns stand for; raise InputError if there is none."""
+    """Return the experiments that match the patterns; raise InputError if one matches none."""
     names: list[str] = []
     for pattern in patterns:
         names += fnmatch.filter(EXPERIMENTS, pattern) or [pattern]
@@ -156,7 +154,7 @@ def known_names(patterns: Sequence[str]) -> list[str]:
 def _task(
     name: str, seed: int, folder: Path, epochs: int, options: dict, data_hash: str
 ) -> SweepTask:
-    """Return a training; its folder depends on its parameters and its data."""
+    """Return a task, whose folder depends on its parameters and data."""
     profile, split = options["profile"], options["split"]
     num_epochs = epochs or get_experiment(name).epochs_for(get_profile(profile))
     parameters = parameters_of(name, profile, split, seed, num_epochs)
@@ -222,7 +220,7 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 class _Job:
-    """A training as a job of submitit, which calls `checkpoint` before a requeue."""
+    """A training run as a submitit job; submitit calls `checkpoint` before a requeue."""
 
     def __init__(self, task: SweepTask):
         self.task, self.process = task, None
@@ -232,7 +230,7 @@ class _Job:
         return self.process.wait()
 
     def checkpoint(self):
-        """Stop the training, which saves itself, and submit the job again."""
+        """Stop the run, which saves its state, and submit the job again."""
         import submitit
 
         _end([self.process])
@@ -277,7 +275,7 @@ def _line(task: SweepTask, code: int, metrics: dict | None) -> str:
 
 
 def _write_table(folder: Path, found: Sequence[tuple[SweepTask, dict]]) -> Path:
-    """Write sweep.json, and sweep.md with one row per training and means over seeds."""
+    """Write sweep.json, and sweep.md with one row per run and means over seeds."""
     write_json(folder / "sweep.json", {"runs": [metrics for _, metrics in found]})
     rows = [
         (str(task.seed), task.name, Row.from_json(metrics["networks"][task.name]))

@@ -1,4 +1,4 @@
-"""Results as rows, and rows as tables in Markdown."""
+"""Results as rows, and rows as Markdown tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +15,13 @@ RIGHT = {"parameters", "GFLOP", "epochs", "time", "ratio", "difference", "seeds"
 class Row:
     """One network or baseline in metrics.json and in the tables.
 
-    task         what it predicts, see `TASKS`
-    test_mse     with its interval; mean_mse: of the mean colors of predicted maps
-    accuracy     report 003's, or None
-    single_pass_mse  without the average over the mirror image, where there is one
-    parameters, gflop, epochs, seconds  0 for a baseline; gflop is that of `predict`
-    passes       forward passes of `predict`: 2 with the mirror image
-    published    the figure to compare with, or None
+    task         what it predicts; see `TASKS`
+    test_mse     with its interval; mean_mse is that of the mean colors of predicted maps
+    accuracy     report 003's accuracy, or None
+    single_pass_mse  without averaging over the mirror image, or None
+    parameters, gflop, epochs, seconds  0 for a baseline; gflop is for one `predict`
+    passes       forward passes in `predict`: 2 with the mirror image
+    published    the result to compare with, or None
     """
 
     task: str
@@ -39,13 +39,13 @@ class Row:
 
     @classmethod
     def of(cls, task: str, evaluation: Evaluation, **fields) -> "Row":
-        """Return the row of a predictor that was evaluated."""
+        """Return the row for a predictor's evaluation."""
         figures = (evaluation.mse, evaluation.mean_mse, evaluation.accuracy)
         return cls(task, *figures, test_images=len(evaluation.per_image), **fields)
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Row":
-        """Return the row that `to_json` wrote."""
+        """Return the row from the output of `to_json`."""
         content = dict(content)
         for name in ("test_mse", "mean_mse", "accuracy", "single_pass_mse"):
             content[name] = content[name] and Estimate(**content[name])
@@ -58,7 +58,7 @@ class Row:
         return asdict(self)
 
     def cells(self) -> dict[str, str]:
-        """Return the cells of the row by the heading of their column."""
+        """Return the row's cells by column heading."""
         cells = {
             "parameters": f"{self.parameters:,}" if self.parameters else "",
             "GFLOP": f"{self.gflop:.3f}" if self.gflop else "",
@@ -89,9 +89,9 @@ class Row:
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Return the lines of a table in Markdown, with an empty line behind it.
+    """Return the lines of a Markdown table, followed by an empty line.
 
-    rows  the cells of each row by heading; equal rows appear once
+    rows  each row's cells by heading; duplicate rows appear once
     """
     headings = list(rows[0])
     marks = ["---:" if heading in RIGHT else "---" for heading in headings]
@@ -103,7 +103,7 @@ def task_tables(first: str, rows: Sequence[tuple[str, str, Row]]) -> list[str]:
     """Return one section per task: heading and table.
 
     first  heading of the first column
-    rows   (cell of the first column, name of the network, its row)
+    rows   (cell in the first column, name of the network, its row)
     """
     lines = []
     for task in TASKS.values():
@@ -118,17 +118,17 @@ def task_tables(first: str, rows: Sequence[tuple[str, str, Row]]) -> list[str]:
 
 
 def estimate(value: Estimate | None) -> str:
-    """Return an MSE with its interval."""
+    """Format an MSE with its interval."""
     if not value:
         return ""
     return f"**{value.mean:.3e}** [{value.low:.2e}, {value.high:.2e}]"
 
 
 def share(value: Estimate) -> str:
-    """Return an accuracy with its interval."""
+    """Format an accuracy with its interval."""
     return f"**{value.mean:.4f}** [{value.low:.3f}, {value.high:.3f}]"
 
 
 def duration(seconds: float) -> str:
-    """Return seconds, or minutes from ten minutes on."""
+    """Format a duration in seconds, or in minutes from ten minutes on."""
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,4 @@
-"""Training: the loop, optimizers, checkpoints, and how steps are computed."""
+"""Training: the loop, optimizers, checkpoints, and the execution of steps."""
 
 from helpers.training.checkpoint import remove_checkpoint
 from helpers.training.execution import set_seed

@@ -1,7 +1,7 @@
-"""Measure which form of computing the training steps is fastest for a network here.
+"""Find the fastest way to compute a network's training steps on this machine.
 
-No form is fastest everywhere: small networks want one thread and planes that are stored one
-after the other, large ones channels_last and, where the processor has it, bfloat16.
+No single `Execution` is fastest everywhere. Small networks run fastest on one thread with
+contiguous tensors, large ones with channels_last and, if the processor has it, bfloat16.
 """
 
 import copy
@@ -20,9 +20,9 @@ from helpers.training.optim import Recipe, minibatches
 
 OPTIONS = ("threads", "channels_last", "bf16", "timed_kernels", "fused", "compiled")
 REPEATS = 3
-MIN_GAIN = 1.05  # a form that is faster by less is taken for noise
-WORTH_TUNING = 60.0  # seconds of training below which nothing is measured
-WORTH_COMPILING = {"cpu": 1200.0, "cuda": 60.0}  # seconds; on a CPU it seldom gains
+MIN_GAIN = 1.05  # a smaller speedup is treated as noise
+WORTH_TUNING = 60.0  # seconds; shorter runs are not tuned
+WORTH_COMPILING = {"cpu": 1200.0, "cuda": 60.0}  # seconds; on a CPU it seldom pays
 
 
 def choose_execution(
@@ -33,14 +33,14 @@ def choose_execution(
     without: Collection[str] = (),
     log: Callable[[str], None] = lambda line: None,
 ) -> Execution:
-    """Measure the forms that may be faster than plain PyTorch; return the fastest.
+    """Time the options that may be faster than plain PyTorch; return the fastest choice.
 
-    net      is left as it is; train is the set of training images
-    without  options of `Execution` that should not be used
+    net      is not changed; train is the training set
+    without  options of `Execution` that must not be used
 
-    The options are tried one after the other. An option is kept if it saves more than 5 %
-    and more than the seconds that it needs to start. A training of less than a minute stays
-    plain. Raises InputError for an unknown option.
+    Options are tried one at a time. An option is kept if it is more than 5 % faster and
+    saves more time than it takes to start. Runs of less than a minute use plain PyTorch.
+    Raises InputError for an unknown option.
     """
     for name in without:
         if name not in OPTIONS:
@@ -59,21 +59,21 @@ def choose_execution(
                 continue
             try:
                 start, new = _seconds_per_step(net, train, recipe, form)
-            except RuntimeError as error:  # torch.compile where there is no compiler
+            except RuntimeError as error:  # torch.compile without a compiler
                 log(f"{form}: not available here ({str(error).splitlines()[0]})")
                 continue
-            # Measure the best form again, next to the new one: the machine may be shared.
+            # Time the best one again right after the new one: the machine may be shared.
             _, seconds = _seconds_per_step(net, train, recipe, best)
             gain = (seconds - new) * num_steps
             if seconds > MIN_GAIN * new and gain > start:
                 speedup *= seconds / new
                 best, seconds = form, new
-    log(f"steps are computed in the form: {best} ({speedup:.2f} x plain)")
+    log(f"training steps use: {best} ({speedup:.2f} x plain)")
     return best
 
 
 def _forms(option: str, best: Execution, net, remaining: float) -> list[Execution]:
-    """Return what an option offers; `remaining` is in seconds of training."""
+    """Return the forms of an option to try; `remaining` is the training time in seconds."""
     device = next(net.parameters()).device.type
     if option == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = {2**n for n in range(free_cores().bit_length())}
@@ -101,7 +101,7 @@ def _seconds_per_step(
 ) -> tuple[float, float]:
     """Return the seconds of the first step and the median seconds of the others.
 
-    Trains a copy of the network with the real loop, on one minibatch per epoch.
+    Trains a copy of the network with `fit`, on one minibatch per epoch.
     """
     one = Datasets(train[: recipe.batch_size])
     short = replace(recipe, num_epochs=REPEATS + 1, patience=0, delta=0.0)

@@ -1,8 +1,8 @@
-"""Checkpoints: a training in progress as a file, from which it continues exactly.
+"""Checkpoints: files from which a training run resumes exactly.
 
-A checkpoint holds what `TrainingState.state_dict` returns, and the identity of the
-training. The file is written atomically and verified when it is read; the checkpoint
-before it is kept, and used if the newer one is damaged. Nothing in it is ever executed.
+A checkpoint contains the result of `TrainingState.state_dict` and the identity of the
+run. The file is written atomically and verified when it is read. The previous checkpoint
+is kept and used if the newer one is damaged. Loading a checkpoint never executes code.
 """
 
 import io
@@ -22,11 +22,11 @@ from helpers.training.state import TrainingState
 
 MAGIC = b"deepcolor checkpoint "
 VERSION = b"2"
-SAVE_EVERY = 60.0  # seconds between two checkpoints within an epoch
+SAVE_EVERY = 60.0  # seconds between checkpoints within an epoch
 
 
 class Checkpointer:
-    """Saves a training when it is due and before it stops; resumes it from the file.
+    """Periodic checkpoints of a training run, also saved before the run stops.
 
     path   the checkpoint file, or None to save nothing
     stop   the signals that this process has received
@@ -40,7 +40,7 @@ class Checkpointer:
     def resume(self) -> Execution:
         """Load the checkpoint if there is one; return how steps are computed.
 
-        Raises InputError if it belongs to other data, another network or recipe.
+        Raises InputError if its data, network, recipe or random seed differ.
         """
         saved = load_checkpoint(self.path) if self.path else None
         if saved:
@@ -49,9 +49,9 @@ class Checkpointer:
         return self.state.execution
 
     def should_stop(self) -> bool:
-        """Between two steps: save if it is due; return whether the training should stop.
+        """Save between steps if a checkpoint is due; return whether to stop training.
 
-        Under torchrun all processes stop when one of them was told to.
+        Under torchrun, all processes stop when one of them receives a signal.
         """
         if not self.state.is_checked:
             return False
@@ -65,7 +65,7 @@ class Checkpointer:
         return bool(signal)
 
     def save(self) -> None:
-        """Write the checkpoint where one is wanted; all processes must call this."""
+        """Write the checkpoint if there is a path; all processes must call this."""
         if self.path:
             content = {"identity": self.identity, **self.state.state_dict()}
             if distributed.rank() == 0:
@@ -74,12 +74,12 @@ class Checkpointer:
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
-    """Write a training in progress (tensors and plain values); keep the previous file."""
+    """Write a checkpoint (tensors and plain values); keep the previous file."""
     path = Path(path)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getvalue()
-    if _verified(path):  # a damaged file must not replace the good one before it
+    if _verified(path):  # a damaged file must not replace a good previous one
         os.replace(path, previous(path))
     write_atomic(path, MAGIC + VERSION + b"\n" + sha256(data).encode() + b"\n" + data)
 
@@ -87,8 +87,8 @@ def save_checkpoint(path: Path, content: dict) -> None:
 def load_checkpoint(path: Path) -> dict | None:
     """Return the newest complete checkpoint, or None if there is none.
 
-    A damaged file is named in a warning and the one before it is used. Raises InputError
-    if both are damaged, or if an older version of the course wrote the file.
+    If the newest file is damaged, a warning names it and the previous one is used. Raises
+    InputError if none is intact or if another version of the course wrote the file.
     """
     path = Path(path)
     damaged = False
@@ -99,23 +99,23 @@ def load_checkpoint(path: Path) -> dict | None:
             return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         damaged = True
     if damaged:
-        raise InputError(f"{path}: damaged; remove it to train from the start")
+        raise InputError(f"{path}: damaged; remove it to train from scratch")
     return None
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint and the one before it, when the training is finished."""
+    """Remove a checkpoint and the previous one."""
     for file in (path, previous(path)):
         file.unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:
-    """Return the path of the checkpoint before this one."""
+    """Return the path of the previous checkpoint."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def _verified(path: Path) -> bytes | None:
-    """Return what a checkpoint holds behind its checksum, or None if they disagree."""
+    """Return a checkpoint's data, or None if it is missing or its checksum is wrong."""
     if not path.exists():
         return None
     head, _, rest = path.read_bytes().partition(b"\n")
@@ -125,7 +125,7 @@ def _verified(path: Path) -> bytes | None:
     if head != MAGIC + VERSION:
         raise InputError(
             f"{path}: written by another version of the course; remove it to train from "
-            "the start"
+            "scratch"
         )
     return data
 
@@ -137,6 +137,6 @@ def _check_same(path: Path, saved: dict, asked: dict) -> None:
         was, now = saved.get(name), asked[name]
         what = name if len(f"{was}{now}") > 60 else f"{name} was {was} and is now {now}"
         raise InputError(
-            f"{path}: belongs to another training ({what}); remove it or choose another "
-            "run folder"
+            f"{path}: belongs to another training run ({what}); remove it or choose "
+            "another run folder"
         )

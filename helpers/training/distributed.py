@@ -1,8 +1,8 @@
-"""Several processes that train one network: torchrun and DistributedDataParallel.
+"""Training one network with several processes: torchrun and DistributedDataParallel.
 
 Each process computes its share of every minibatch; gradients and losses are those of the
-whole minibatch. BatchNorm takes its statistics from the whole minibatch on GPUs
-(SyncBatchNorm), and from each process's share on a CPU, where PyTorch has no such layer.
+whole minibatch. BatchNorm computes its statistics over the whole minibatch on GPUs
+(SyncBatchNorm), but over each process's share on CPUs, where PyTorch has no such layer.
 """
 
 import os
@@ -20,7 +20,7 @@ PARENT = os.getppid()
 
 
 def join(device: str) -> str:
-    """Join the other processes if torchrun started some; return this process's device."""
+    """Join the process group if torchrun started one; return this process's device."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
         return device
     if device == "cuda":
@@ -32,7 +32,7 @@ def join(device: str) -> str:
 
 
 def leave() -> None:
-    """Leave the other processes at the end of the work."""
+    """Leave the process group when the work is done."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -43,12 +43,12 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Return the number of this process; process 0 writes the files and the log."""
+    """Return the rank of this process; rank 0 writes the files and the log."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def wrap(net: nn.Module) -> nn.Module:
-    """Return `net` as it should be called in training, see the top of this module."""
+    """Wrap `net` for training with several processes; see the module docstring."""
     if count() == 1:
         return net
     if next(net.parameters()).is_cuda:
@@ -57,20 +57,21 @@ def wrap(net: nn.Module) -> nn.Module:
 
 
 def my_share(index: torch.Tensor) -> torch.Tensor:
-    """Return the images of a minibatch that this process computes.
+    """Return this process's share of the image indices in a minibatch.
 
-    Shares differ by one image at most. Raises InputError for fewer images than processes.
+    Shares differ by at most one image. Raises InputError if there are more processes than
+    images.
     """
     if len(index) < count():
         raise InputError(
             f"minibatches of {len(index)} images for {count()} processes; "
-            "start fewer processes or choose larger minibatches"
+            "start fewer processes or use larger minibatches"
         )
     return index.tensor_split(count())[rank()]
 
 
 def weighted(loss: torch.Tensor, mine: torch.Tensor, index: torch.Tensor):
-    """Weight a loss so that the average over the processes is that of all images."""
+    """Weight a loss so that its average over processes is the average over all images."""
     return loss * (count() * len(mine) / len(index))
 
 
@@ -82,7 +83,7 @@ def sum_of_all(values: torch.Tensor) -> torch.Tensor:
 
 
 def max_of_all(*numbers: int) -> list[int]:
-    """Return, for each number, the largest that any process has."""
+    """Return the maximum of each number over all processes."""
     if count() == 1:
         return list(numbers)
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
@@ -101,12 +102,12 @@ def gather(values: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_buffers(net: nn.Module) -> None:
-    """Give every process the buffers of the first one: BatchNorm's running averages."""
+    """Copy the buffers of rank 0 (BatchNorm's running averages) to every process."""
     if count() > 1:
         for buffer in net.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def signal_of_lost_parent() -> int:
-    """Return SIGTERM if torchrun is gone, which leaves its processes running; else 0."""
+    """Return SIGTERM if torchrun has died, leaving its processes running; else 0."""
     return signal.SIGTERM if count() > 1 and os.getppid() != PARENT else 0

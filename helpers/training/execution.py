@@ -1,7 +1,7 @@
 """How training steps are computed on a machine: threads, memory layout, precision.
 
-`Execution()` is plain PyTorch. The other forms compute the same step in another way. Which
-one is fastest differs between networks, so `autotune.choose_execution` measures it.
+`Execution()` is plain PyTorch. Its options compute the same step in another way. Which of
+them are fastest depends on the network, so `autotune.choose_execution` measures it.
 """
 
 import ctypes
@@ -21,14 +21,14 @@ UNLIMITED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Execution:
-    """The form in which training steps are computed.
+    """Options for computing training steps.
 
-    threads        CPU threads of one operation; 0 keeps torch's number
+    threads        CPU threads per operation; 0 keeps torch's setting
     channels_last  keep the channels of a pixel together in memory
     bf16           convolutions in bfloat16 (autocast); weights and losses stay float32
     fused          one kernel for the whole optimizer step
-    timed_kernels  let cuDNN measure its kernels and use the fastest (GPU)
-    compiled       "" or a mode of torch.compile: "default", "reduce-overhead" (CUDA graphs)
+    timed_kernels  let cuDNN time its kernels and use the fastest (GPU)
+    compiled       "" or a torch.compile mode: "default", "reduce-overhead" (CUDA graphs)
     """
 
     threads: int = 0
@@ -48,13 +48,13 @@ class Execution:
         return ", ".join(words) or "plain"
 
     def compile(self, net: nn.Module) -> nn.Module:
-        """Return what to call in training: `net` or its compiled form."""
+        """Return the module to call in training: `net`, compiled if `compiled` is set."""
         if not self.compiled:
             return net
         return torch.compile(net, mode=self.compiled, dynamic=False)
 
     def autocast(self, device: torch.device):
-        """Return the context of a forward pass on `device`."""
+        """Return the context manager for a forward pass on `device`."""
         if not self.bf16:
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
@@ -82,10 +82,10 @@ PLAIN = Execution()
 def keep_freed_memory() -> None:
     """Let this process reuse the memory of freed tensors (glibc only).
 
-    Otherwise every large tensor is mapped anew and the system clears its pages first, which
-    takes up to a third of a small network's time. An older glibc refuses a threshold this
-    large; then mapping is switched off altogether. Setting the other threshold after a
-    refusal would freeze the mapping threshold at its small start value.
+    Otherwise, every large tensor is newly mapped and the system zeroes its pages first,
+    which takes up to a third of a small network's training time. Older versions of glibc
+    reject a threshold this large; mapping is then disabled entirely. Setting the trim
+    threshold after a rejection would freeze the mapping threshold at its small default.
     Source: mallopt(3).
     """
     library = ctypes.CDLL(None) if os.name == "posix" else None
@@ -95,24 +95,24 @@ def keep_freed_memory() -> None:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the processor computes in bfloat16; without that it is slower."""
+    """Return whether the CPU computes in bfloat16 natively; if not, bfloat16 is slower."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def set_seed(seed: int) -> None:
-    """Seed torch; call it before a network is built."""
+    """Seed torch; call this before building a network."""
     torch.manual_seed(seed)
 
 
 def choose_device(device: str = "auto") -> str:
-    """Return "cpu" or "cuda"; "auto" takes the GPU where there is one.
+    """Return "cpu" or "cuda"; "auto" uses the GPU if there is one.
 
-    If a GPU is asked for and absent, a note is printed and the CPU is used. Raises
-    InputError for another word.
+    If a GPU is requested but absent, a note is printed and the CPU is used. Raises
+    InputError for any other name.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"device {device!r}: unknown; use auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device is visible: computing on the CPU")
+        print("no CUDA device is available: using the CPU")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -29,17 +29,17 @@ def fit(
     after_epoch: Callable[[dict, ChrominanceNet], None] | None = None,
     stop: StopSignals | None = None,
 ) -> History:
-    """Train `net` in place on its device and return the history, see `TrainingState`.
+    """Train `net` in place on its device and return the history; see `TrainingState`.
 
-    execution    how steps are computed; a checkpoint keeps the one it was started with
-    checkpoint   file that is saved after each epoch, every minute, and when stopped; the
-                 same call continues at the exact step, or returns if it is finished
-    log          gets one line after each epoch; after_epoch gets its numbers and the net
-    stop         receives Ctrl-C, TERM and USR1: the network is then as trained so far
+    execution    how steps are computed; a resumed run keeps the one it started with
+    checkpoint   file written after each epoch, every minute, and when stopped; the same
+                 call resumes at the exact step, or returns if training is finished
+    log          receives one line per epoch; after_epoch receives its metrics and the net
+    stop         receives Ctrl-C, TERM and USR1; training so far is then kept
 
-    Under torchrun the processes share every minibatch; the first one writes and logs.
-    Raises InputError if the checkpoint belongs to another training, and TrainingDiverged
-    if the loss or its gradient is not finite.
+    Under torchrun, the processes share every minibatch; rank 0 writes and logs. Raises
+    InputError if the checkpoint belongs to another training run, and TrainingDiverged if
+    the loss or its gradient is not finite.
     """
     state = TrainingState(net, data, recipe, seed, execution)
     stop = stop or StopSignals()
@@ -85,7 +85,7 @@ def _report(row: dict, num_epochs: int, net, log, after_epoch) -> None:
 
 
 def _report_stop(state: TrainingState, stop: StopSignals, checkpoint, log) -> None:
-    """Say where the training stopped; then let TERM and USR1 have their usual effect."""
+    """Log where training stopped; then let TERM and USR1 take their usual effect."""
     how = "; run the same command again to continue" if checkpoint else ""
     at = f"epoch {state.epoch}, step {state.step}"
     (log or print)(f"stopped by {stop.received.name} at {at}{how}")
@@ -93,7 +93,7 @@ def _report_stop(state: TrainingState, stop: StopSignals, checkpoint, log) -> No
 
 
 def epoch_line(row: dict, num_epochs: int) -> str:
-    """Return one line for a log: epoch, errors, seconds."""
+    """Return an epoch's log line: epoch, errors, seconds."""
     line = f"epoch {row['epoch']:>4} of {num_epochs}  train {row['train_mse']:.3e}"
     for name in ("validation", "test"):
         if f"{name}_mse" in row:

@@ -5,16 +5,16 @@ from torch import nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration
 ITERATIONS = 5
-ADAM_LR = 0.2  # learning rate of all other parameters, as a share of the kernels'
+ADAM_LR = 0.2  # learning rate of other parameters, relative to the kernels'
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum with an orthogonalized step for kernels, Adam for all other parameters.
 
-    A convolution kernel is seen as a matrix with one row per output map. Its averaged
-    gradient U S V^T is replaced by about U V^T, so that directions in which few images have
-    a gradient are learned as fast as the others. The last layer (named `last`), biases and
-    BatchNorm's weights are trained by Adam at a fifth of the learning rate.
+    A convolution kernel is treated as a matrix with one row per output map. Its averaged
+    gradient U S V^T is replaced by approximately U V^T, so that directions in which few
+    images have a gradient are learned as fast as the others. The last layer (named `last`),
+    biases and BatchNorm weights are trained with Adam at a fifth of the learning rate.
 
     torch.optim.Muon accepts only matrices and computes in bfloat16, which is slow on
     processors without it; this version computes in float32.
@@ -67,10 +67,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Return about U V^T of a matrix (m, n) U S V^T: singular values of 0.7 to 1.2.
+    """Return approximately U V^T for a matrix (m, n) U S V^T: singular values 0.7 to 1.2.
 
-    Computes five steps X <- (a + b XX^T + c (XX^T)^2) X. Each is a polynomial of the first
-    XX^T, so they are collected in one square matrix, by which X is multiplied once.
+    Computes five steps X <- (a + b XX^T + c (XX^T)^2) X. Each factor is a polynomial in the
+    initial XX^T, so their product is one square matrix, by which X is multiplied once.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonal(matrix.T).T

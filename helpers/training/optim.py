@@ -1,4 +1,4 @@
-"""How a network is trained: minibatches, optimizer, schedule, when to stop."""
+"""How a network is trained: minibatches, optimizer, schedule, stopping rule."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import nn
 from helpers.files import InputError
 from helpers.training.muon import Muon
 
-DIV_FACTOR = 25  # OneCycle starts at the peak of the learning rate divided by this
+DIV_FACTOR = 25  # OneCycle starts at the peak learning rate divided by this
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class Recipe:
 
     num_epochs    passes over the training set
     batch_size    images in a minibatch
-    lr            learning rate; its peak where the schedule is onecycle
+    lr            learning rate; the peak value for onecycle
     optimizer     "adamw", "adam", "sgd" or "muon"
     schedule      "onecycle" (warm up, then down to `lr_end`) or "constant"
     weight_decay  as the optimizer defines it
-    momentum      of sgd
-    patience      stop after this many epochs without a better validation figure; 0: never
-    delta         if not 0, stop by another rule: see `has_settled`
-    lr_end        last learning rate of onecycle, as a share of the peak
-    flip_only_end share of the epochs, at the end, in which fresh images are only flipped:
+    momentum      for sgd
+    patience      stop after this many epochs without a better validation metric; 0: never
+    delta         if not 0, use the stopping rule of `has_settled` instead
+    lr_end        final learning rate of onecycle, as a fraction of the peak
+    flip_only_end final fraction of the epochs, in which fresh images are only flipped:
                   the test images are not cropped either
-    best          the validation figure that chooses the epoch whose weights are kept: "mse"
+    best          validation metric that selects the epoch whose weights are kept: "mse"
                   (lowest) or "accuracy" (highest)
     """
 
@@ -48,16 +48,16 @@ class Recipe:
     best: str = "mse"
 
     def is_flip_only(self, epoch: int) -> bool:
-        """Whether fresh images are only flipped in this epoch, counted from 1."""
+        """Return whether fresh images are only flipped in this epoch, counted from 1."""
         return epoch > round((1 - self.flip_only_end) * self.num_epochs)
 
 
 def minibatches(
     num_images: int, batch_size: int, seed: int, epoch: int
 ) -> tuple[torch.Tensor, ...]:
-    """Return index tensors that visit every image once, in another order in each epoch.
+    """Return index tensors that visit every image once, in a different order each epoch.
 
-    The sizes differ by one image at most, so that no minibatch has a single image, for
+    The sizes differ by at most one, so that no minibatch has only a single image, for
     which BatchNorm has no variance.
     """
     generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
@@ -69,9 +69,9 @@ def minibatches(
 
 
 def has_settled(losses: Sequence[float], patience: int, delta: float) -> bool:
-    """Whether each change between the last `patience` losses is smaller than `delta`.
+    """Return whether each change between the last `patience` losses is below `delta`.
 
-    Ten losses have nine changes, upward or downward. This is report 003's rule to stop.
+    Ten losses have nine changes, up or down. This is report 003's stopping rule.
     """
     last = losses[-patience:]
     changes = [abs(after - before) for before, after in pairwise(last)]
@@ -81,10 +81,10 @@ def has_settled(losses: Sequence[float], patience: int, delta: float) -> bool:
 def make_optimizer(
     net: nn.Module, recipe: Recipe, steps_per_epoch: int, fused: bool = False
 ):
-    """Return the recipe's optimizer and its schedule, to be stepped after each minibatch.
+    """Return the recipe's optimizer and scheduler, both stepped after each minibatch.
 
-    `fused` computes the step of the optimizer in one kernel (except Muon's). Raises
-    InputError for an unknown optimizer or schedule.
+    `fused` computes the optimizer step in one kernel (except for Muon). Raises InputError
+    for an unknown optimizer or schedule.
     """
     parameters = net.parameters()
     options = {"weight_decay": recipe.weight_decay, "fused": fused or None}

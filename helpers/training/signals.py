@@ -1,4 +1,4 @@
-"""Ctrl-C, TERM and USR1 as a flag, so that work can be saved before it stops."""
+"""Ctrl-C, TERM and USR1 as a flag, so that work can be saved before stopping."""
 
 import signal
 import threading
@@ -12,11 +12,11 @@ SIGNALS = [  # Windows has no USR1
 
 
 class StopSignals:
-    """A context in which a signal only sets `received`; a second one has its usual effect.
+    """A context in which a signal only sets `received`; a second takes its usual effect.
 
-    SLURM sends USR1 and then TERM before it takes a machine away; a sweep sends TERM to
-    trainings that have already received the terminal's Ctrl-C. Only the main thread
-    receives signals; in another thread this context does nothing.
+    SLURM sends USR1 and then TERM before it reclaims a machine; a sweep sends TERM to
+    training runs that have already received Ctrl-C from the terminal. Only the main thread
+    receives signals; in any other thread, this context does nothing.
     """
 
     def __init__(self):
@@ -32,9 +32,9 @@ class StopSignals:
         self._restore()
 
     def pass_on(self) -> None:
-        """Let a received TERM or USR1 have its usual effect, now that all is saved.
+        """Let a received TERM or USR1 take its usual effect, now that all work is saved.
 
-        Ctrl-C is not passed on: the caller keeps what has been done so far.
+        Ctrl-C is not passed on, so that the caller can keep the work done so far.
         """
         self._restore()
         if self.received not in (None, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The state of a training in progress: everything that the next step depends on."""
+"""The state of a training run: everything that the next step depends on."""
 
 import math
 from dataclasses import asdict
@@ -15,22 +15,22 @@ from helpers.training.execution import Execution
 from helpers.training.optim import Recipe, has_settled, make_optimizer, minibatches
 
 History = dict[str, list[float]]
-CHECK_EVERY = {"cpu": 1, "cuda": 50}  # steps; reading a GPU's loss means waiting for it
+CHECK_EVERY = {"cpu": 1, "cuda": 50}  # steps; reading a loss from a GPU blocks
 
 
 class TrainingDiverged(WorkFailed):
-    """The loss is not a finite number; the message says where and what to try."""
+    """The loss or its gradient is not finite; the message says where and what to try."""
 
 
 class TrainingState:
-    """A training in progress.
+    """A training run in progress.
 
     epoch, step  position: the epoch, counted from 1, and the steps done in it
     loss_sum     sum of the loss over the images of this epoch so far
     seconds      training time of this epoch so far
     history      lists with one number per epoch: epoch, lr, train_mse (in training mode),
-                 seconds, and each error of the test set, validation set and sample
-    best         the weights of the best epoch on the validation set, where there is one
+                 seconds, and each error on the test set, validation set and sample
+    best         the best epoch on the validation set, if there is one, and its weights
     """
 
     SAVED = ("epoch", "step", "seconds", "lr", "history", "best")
@@ -69,7 +69,7 @@ class TrainingState:
     def remaining_batches(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return the remaining minibatches of this epoch and its augmentation parameters.
 
-        Both are functions of the random seed and the epoch, so that a checkpoint needs no
+        Both depend only on the random seed and the epoch, so a checkpoint does not need the
         state of a random generator.
         """
         self._keep_healthy()
@@ -81,14 +81,14 @@ class TrainingState:
         return [index.to(self.device) for index in batches[self.step :]], aug_params
 
     def step_seed(self) -> int:
-        """Return the seed of torch's random generator for the next step."""
+        """Return the seed for torch's random generator in the next step."""
         steps_done = (self.epoch - 1) * self.num_steps + self.step
         return 1_000_003 * self.seed + steps_done
 
     def check_finite(self, loss: torch.Tensor, index: torch.Tensor) -> None:
-        """Raise TrainingDiverged before the step that would spoil the network.
+        """Raise TrainingDiverged before a step that would corrupt the network.
 
-        The network then holds the weights and buffers of the last check (`CHECK_EVERY`).
+        The weights and buffers of the last check (`CHECK_EVERY`) are restored first.
         """
         self.watched = self.watched + loss.detach() + _gradient_norm(self.net)
         step = self.step + 1
@@ -100,7 +100,7 @@ class TrainingState:
             raise TrainingDiverged(self._what_diverged(index))
 
     def count_step(self, loss: torch.Tensor, num_images: int, seconds: float) -> None:
-        """Move on by one step."""
+        """Advance by one step."""
         self.step += 1
         self.loss_sum += loss.detach() * num_images
         self.seconds += seconds
@@ -108,7 +108,7 @@ class TrainingState:
             self._keep_healthy()
 
     def _keep_healthy(self) -> None:
-        self.watched = 0.0  # NaN and infinity stay in a sum
+        self.watched = 0.0  # NaN and infinity persist in a sum
         self.healthy = {k: v.clone() for k, v in self.net.state_dict().items()}
 
     def finish_epoch(self) -> dict:
@@ -135,7 +135,7 @@ class TrainingState:
         return row
 
     def is_finished(self) -> bool:
-        """Whether all epochs are done, patience has run out, or the error has settled."""
+        """Return whether all epochs are done, patience ran out, or the error settled."""
         recipe = self.recipe
         if recipe.delta:
             losses = self.history.get("validation_mse", [])
@@ -145,12 +145,12 @@ class TrainingState:
         return stops or self.epoch > recipe.num_epochs
 
     def load_best_weights(self) -> None:
-        """Load the weights of the best epoch, where a validation set chose one."""
+        """Load the weights of the best epoch, if a validation set selected one."""
         if self.best["weights"] is not None:
             self.net.load_state_dict(self.best["weights"])
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint holds: tensors and plain values."""
+        """Return the contents of a checkpoint: tensors and plain values."""
         return {
             "execution": asdict(self.execution),
             "weights": self.net.state_dict(),
@@ -161,7 +161,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, saved: dict) -> None:
-        """Go back to where `state_dict` was taken."""
+        """Restore a state that `state_dict` returned."""
         self.execution = Execution(**saved["execution"])
         self.optimizer, self.scheduler = make_optimizer(
             self.net, self.recipe, self.num_steps, self.execution.fused
@@ -169,13 +169,13 @@ class TrainingState:
         self.net.load_state_dict(saved["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])
-        if distributed.rank() == 0:  # it is the sum of all processes
+        if distributed.rank() == 0:  # the sum over all processes
             self.loss_sum = saved["loss_sum"].to(self.device)
         for name in self.SAVED:
             setattr(self, name, saved[name])
 
     def identity(self) -> dict:
-        """Return what must be equal for a checkpoint to be continued, as plain values."""
+        """Return the values that must match for a checkpoint to be resumed."""
         validation = self.data.validation
         return {
             "network": str(self.net),
@@ -197,7 +197,7 @@ class TrainingState:
             files = f"; images {', '.join(repr(names[i]) for i in index[:3])}{more}"
         return (
             f"{where}: the loss or its gradient is not finite (learning rate {lr:.2g}"
-            f"{files}); lower the learning rate or check these images"
+            f"{files}); lower the learning rate or check the images"
         )
 
 

@@ -1,4 +1,4 @@
-"""Watch a training in TensorBoard: errors, speed, learning rate, sample images."""
+"""Logging for TensorBoard: errors, speed, learning rate, sample images."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ NUM_IMAGES = 6
 
 
 class TensorBoardLogger:
-    """Writes the files that TensorBoard shows; pass it to `fit` as `after_epoch`.
+    """A writer of event files for TensorBoard; pass it to `fit` as `after_epoch`.
 
-    folder      for the event files; show them with `tensorboard --logdir`
-    data        what `fit` is given; the first six images of its test set are shown
-    batch_size  of the training, to compute its steps per second
+    folder      for the event files; view them with `tensorboard --logdir`
+    data        the data passed to `fit`; the first six images of its test set are shown
+    batch_size  the training batch size, to compute steps per second
 
     Raises InputError if the package tensorboard is not installed.
     """
@@ -36,7 +36,7 @@ class TensorBoardLogger:
         self.num_steps = len(minibatches(self.num_images, batch_size, seed=0, epoch=0))
 
     def __call__(self, row: dict, net: ChrominanceNet) -> None:
-        """Write the numbers of an epoch and what the network predicts."""
+        """Write an epoch's metrics and the network's predictions."""
         epoch = row["epoch"]
         for name, value in row.items():
             if name not in ("epoch", "seconds"):

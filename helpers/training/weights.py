@@ -1,7 +1,7 @@
-"""Finished networks as files: tensors, the network's name and options, a checksum.
+"""Trained networks as files: tensors, the network's name and options, a checksum.
 
-The format is safetensors: a file is verified when it is loaded, and nothing in it is ever
-executed.
+The format is safetensors. A file is verified when it is loaded, and loading never executes
+code.
 """
 
 import json
@@ -27,8 +27,8 @@ def save_weights(
 ) -> None:
     """Write a network; `load_weights` rebuilds it as nets.build(network, **options).
 
-    `half` stores kernels (all tensors of more than one dimension) in float16. This halves
-    the file and changes each number by less than a thousandth.
+    `half` stores kernels (all tensors with more than one dimension) in float16. This halves
+    the file size and changes each number by less than a thousandth.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     if half:
@@ -42,7 +42,7 @@ def save_weights(
 
 
 def find_weights(given: str) -> Path:
-    """Return the path of weights; a bare name stands for one of the course's networks.
+    """Return the path of a weights file; a bare name means one of the course's networks.
 
     "colorizer" is weights/colorizer.safetensors; "runs/best.safetensors" is that file.
     Raises InputError for an unknown bare name; the message lists the known ones.
@@ -63,10 +63,11 @@ def find_weights(given: str) -> Path:
 def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
     """Rebuild a saved network: (net in evaluation mode on the CPU, its metadata).
 
-    kind  "colorizer" or "regressor" where only this kind of network is accepted
+    kind  "colorizer" or "regressor" to accept only this kind of network
 
-    Raises InputError if the file is missing, is not a weights file (a page of HTML, a Git
-    LFS pointer, a pickle), is cut or changed, or holds a network of another shape or kind.
+    Raises InputError if the file is missing, is not a weights file (an HTML page, a Git LFS
+    pointer, a pickle), is truncated or modified, or holds a network of another shape or
+    kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,7 +82,7 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
         ) from error
     if "network" not in metadata:
         raise InputError(
-            f"{path}: weights of another program; use a file of this course"
+            f"{path}: weights from another program; use a file from this course"
         )
     if metadata.get("sha256") != _digest(tensors):
         raise InputError(f"{path}: damaged (checksum differs); copy or train it again")
@@ -90,7 +91,7 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
         net.load_state_dict(tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"{path}: does not fit network {metadata['network']!r} of this version; "
+            f"{path}: does not match this version of network {metadata['network']!r}; "
             "train it again"
         ) from error
     if kind and task_of(net).weights != kind:

@@ -1,4 +1,4 @@
-"""RESULTS.md from trainings."""
+"""RESULTS.md, written from training runs."""
 
 import copy
 import re
@@ -143,7 +143,7 @@ def test_a_page_of_results_is_renewed_and_another_file_is_not(tmp_path):
     other.write_text("# My work\n")
     write_leaderboard([tmp_path], page)
     write_leaderboard([tmp_path], page)
-    with pytest.raises(InputError, match="is not a page of results"):
+    with pytest.raises(InputError, match="is not a results page"):
         write_leaderboard([tmp_path], other)
     assert other.read_text() == "# My work\n"
 
@@ -158,7 +158,7 @@ def test_a_training_of_an_older_version_is_named(tmp_path):
 
 def test_an_empty_folder_is_refused(tmp_path):
     result = CliRunner().invoke(main, ["results", str(tmp_path)])
-    assert result.exit_code == 2 and "no training here" in result.output
+    assert result.exit_code == 2 and "no training runs here" in result.output
 
 
 @pytest.mark.parametrize("name", ["maps/3", "report003/2,3,2,0.07"])

@@ -1,4 +1,4 @@
-"""One experiment: what is loaded, trained and kept."""
+"""One experiment: loading, training and saving."""
 
 import signal
 
@@ -45,7 +45,7 @@ def test_ctrl_c_in_the_regressor_stops_the_guided_colorizer_too(
 
     def share(index):
         steps.append(None)
-        if len(steps) == 2:  # of three epochs of one step in the regressor
+        if len(steps) == 2:  # of the regressor's three epochs of one step
             signal.raise_signal(signal.SIGINT)
         return really_share(index)
 
@@ -53,7 +53,7 @@ def test_ctrl_c_in_the_regressor_stops_the_guided_colorizer_too(
     with pytest.raises(KeyboardInterrupt):
         train_guided(data, path)
     assert len(steps) == 2
-    assert not path.exists()  # the colorizer has not begun
+    assert not path.exists()  # the colorizer has not started
     assert load_checkpoint(path.with_name("first.pt"))["epoch"] == 2
     again = train_guided(data, path)
     assert_same_weights(weights(again.net), weights(unbroken.net))

@@ -1,4 +1,4 @@
-"""Many trainings in one go, mostly with a stand-in for the training."""
+"""Many training runs at once, mostly with a stand-in for the training."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from helpers.experiments import sweep
 from helpers.experiments.sweep import known_names, run_sweep
 from helpers.files import InputError, WorkFailed, read_json, run_lock
 
-# In place of `deepcolor train`: notes its call, then does what its network's name asks for.
+# Stand-in for `deepcolor train`: logs its call, then acts according to the network's name.
 STAND_IN = """
 import json, os, pathlib, sys, time
 name, options = sys.argv[1], dict(zip(sys.argv[2::2], sys.argv[3::2]))
@@ -55,7 +55,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture
 def run(faces, tmp_path, monkeypatch):
-    """run(patterns, seeds, ...) -> (lines, page); `run.calls()` are the trainings begun."""
+    """run(patterns, seeds, ...) -> (lines, page); `run.calls()` are the runs started."""
     script = tmp_path / "train.py"
     script.write_text(STAND_IN)
     monkeypatch.setattr(sweep, "COMMAND", (sys.executable, str(script)))
@@ -84,7 +84,7 @@ def test_every_network_is_trained_with_every_seed_and_stands_in_the_table(run):
     assert [call.rsplit(" ", 1)[0] for call in run.calls()] == [
         "maps/3 1", "maps/3 2", "maps/8 1", "maps/8 2",
     ]  # fmt: skip
-    assert lines[0] == "4 trainings, 0 of them already finished"
+    assert lines[0] == "4 training runs, 0 already finished"
     assert "maps/8, seed 2: 2.000e-04 after 3 s" in lines
     assert (
         len(re.findall(r"^\| [12] \| maps/[38] \| 7 \|  \| 2 \| 3 s", page, re.M)) == 4
@@ -95,7 +95,7 @@ def test_every_network_is_trained_with_every_seed_and_stands_in_the_table(run):
 def test_what_is_done_is_skipped_and_a_change_trains_again(run):
     run(["maps/3"], (1, 2))
     lines, page = run(["maps/3"], (1, 2, 3))
-    assert lines[0] == "3 trainings, 2 of them already finished"
+    assert lines[0] == "3 training runs, 2 already finished"
     assert len(run.calls()) == 3
     assert "| 1 | maps/3 |" in page and "| 3 | maps/3 |" in page
     run(["maps/3"], (1,), epochs=5)
@@ -118,7 +118,7 @@ def test_one_that_fails_is_named_and_stops_no_other(run, monkeypatch, tmp_path):
     with pytest.raises(WorkFailed) as caught:
         run(["maps/3", "maps/8", "maps/32"])
     text = str(caught.value)
-    assert "1 of 3 trainings failed" in text and "maps/8, seed 1" in text
+    assert "1 of 3 training runs failed" in text and "maps/8, seed 1" in text
     assert "\n" not in text
     words = "maps/8, seed 1: FAILED with exit code 1: error: the disk is full"
     assert words in run.lines
@@ -127,7 +127,7 @@ def test_one_that_fails_is_named_and_stops_no_other(run, monkeypatch, tmp_path):
     assert len(read_json(tmp_path / "sweep/sweep.json")["runs"]) == 2
     monkeypatch.setenv("FAILS", "")
     lines, _ = run(["maps/3", "maps/8", "maps/32"])
-    assert lines[0] == "3 trainings, 2 of them already finished"
+    assert lines[0] == "3 training runs, 2 already finished"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line(run, cluster, monkeypat
 def test_a_cluster_s_jobs_end_in_the_same_table(run, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FAILS", "maps/8")
-    with pytest.raises(WorkFailed, match="1 of 2 trainings failed"):
+    with pytest.raises(WorkFailed, match="1 of 2 training runs failed"):
         run(["maps/3", "maps/8"], cluster="local", slurm={"timeout_min": 2})
     assert len(run.calls()) == 2
     assert "maps/3, seed 1: 1.000e-04 after 3 s" in run.lines
@@ -234,11 +234,11 @@ def test_the_command_trains_for_real(faces, tmp_path):
     weights = "sweep/maps_3-seed2-*/train/maps_3_seed2/weights.safetensors"
     assert len(list(tmp_path.glob(weights))) == 1
     again = CliRunner().invoke(main, command)
-    assert "2 trainings, 2 of them already finished" in again.output
+    assert "2 training runs, 2 already finished" in again.output
     longer = [*command[:-4], "--epochs", "2", *command[-2:]]
     more = CliRunner().invoke(main, longer)
     assert more.exit_code == 0, more.output
-    assert "2 trainings, 0 of them already finished" in more.output
+    assert "2 training runs, 0 already finished" in more.output
 
 
 def test_seeds_that_are_no_numbers_are_refused():

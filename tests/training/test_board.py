@@ -1,4 +1,4 @@
-"""What a training writes for TensorBoard, read back with TensorBoard's own reader."""
+"""A training run's TensorBoard files, read with TensorBoard's own reader."""
 
 import sys
 

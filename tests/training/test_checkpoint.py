@@ -30,7 +30,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
 
 
 class Touch:
-    """An object whose unpickling makes a file: code inside a pickle."""
+    """An object that creates a file when unpickled: code inside a pickle."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -40,7 +40,7 @@ class Touch:
 
 
 def trained(name: str, options: dict) -> torch.nn.Module:
-    """A network with weights, statistics and a scale that no fresh one has."""
+    """Return a network whose weights, statistics and scale differ from a new one's."""
     torch.manual_seed(1)
     net = nets.build(name, **options)
     net.fit_scale(torch.randn(8, 2, 4, 4) * 9 + 3)
@@ -163,7 +163,7 @@ def test_a_pickle_with_code_is_refused_and_never_executed(tmp_path):
         write()
         assert_refused(path, "not a complete weights file")
         assert not harm.exists()
-    pickle.loads(pickle.dumps(Touch(harm)))  # the bait does bite
+    pickle.loads(pickle.dumps(Touch(harm)))  # unpickling does run the code
     assert harm.exists()
 
 
@@ -206,9 +206,9 @@ def test_one_flipped_bit_in_the_header_is_an_input_error_or_changes_nothing(tmp_
 def test_weights_of_another_program_are_an_input_error(tmp_path):
     path = tmp_path / "net.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    assert_refused(path, "weights of another program")
+    assert_refused(path, "weights from another program")
     save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
-    assert_refused(path, "weights of another program")
+    assert_refused(path, "weights from another program")
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_weights_of_another_program_are_an_input_error(tmp_path):
         ("regressor", {"maps": 5}),  # other shapes
         ("unet", {}),  # other names
         ("regressor", {"batchnorm": True}),  # more tensors
-        ("resnet", {}),  # a network that this version does not know
-        ("regressor", {"depth": 9}),  # an option that it does not know
+        ("resnet", {}),  # a network unknown to this version
+        ("regressor", {"depth": 9}),  # an option unknown to it
         ("regressor", {"head": "gelu"}),
         ("colorizer", {"head": "gelu", "labels": "tanh"}),
     ],
@@ -226,7 +226,9 @@ def test_weights_of_another_program_are_an_input_error(tmp_path):
 def test_weights_of_another_architecture_are_an_input_error(tmp_path, name, options):
     path = tmp_path / "net.safetensors"
     save_weights(path, trained("regressor", {}), name, options)
-    assert_refused(path, f"does not fit network '{name}'", "train it again")
+    assert_refused(
+        path, f"does not match this version of network '{name}'", "train it again"
+    )
 
 
 # Checkpoints ----------------------------------------------------------------------
@@ -322,7 +324,7 @@ def test_both_damaged_are_an_input_error_with_the_next_step(tmp_path, how):
     path = save_two(tmp_path)
     damage(path, how)
     damage(previous(path), how)
-    with pytest.raises(InputError, match="damaged; remove it to train from the start"):
+    with pytest.raises(InputError, match="damaged; remove it to train from scratch"):
         load_checkpoint(path)
 
 
@@ -332,8 +334,8 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError) as caught:
         load_checkpoint(path)
     assert str(caught.value) == (
-        f"{path}: written by another version of the course; remove it to train from the "
-        "start"
+        f"{path}: written by another version of the course; remove it to train from "
+        "scratch"
     )
 
 
@@ -349,7 +351,7 @@ def test_a_stray_temporary_of_a_killed_save_is_ignored(tmp_path):
     path = save_two(tmp_path)
     (tmp_path / ".checkpoint.pt.x1y2z3").write_bytes(path.read_bytes()[:99])
     assert quietly(path)["epoch"] == 2
-    path.unlink()  # killed after the old one was moved and before the new one stood
+    path.unlink()  # killed between moving the old one and writing the new one
     assert quietly(path)["epoch"] == 1
 
 
@@ -386,7 +388,7 @@ def test_a_checkpoint_is_removed_with_the_one_before_it_and_nothing_else(tmp_pat
     remove_checkpoint(path)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt.txt"]
     assert quietly(path) is None
-    remove_checkpoint(path)  # twice is no error
+    remove_checkpoint(path)  # removing it twice is not an error
 
 
 @pytest.mark.parametrize("make", [pickle.dumps, None], ids=["pickle", "torch"])

@@ -1,4 +1,4 @@
-"""Two and three processes under torchrun compute what one computes."""
+"""Two or three processes under torchrun compute the same results as one."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def start(number, name, faces, run_dir, *options):
 
 
 def train(number, name, faces, run_dir, *options):
-    """Train in so many processes; returns (weights, metrics, what was printed)."""
+    """Train in this many processes; return (weights, metrics, output)."""
     process = start(number, name, faces, run_dir, *options)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, output
@@ -61,15 +61,15 @@ def test_several_processes_train_the_network_that_one_trains(name, faces, tmp_pa
     alone, expected, _ = train(1, name, faces, tmp_path / "1", *options)
     number = 3 if name == "unet/fresh" else 2
     shared, metrics, output = train(number, name, faces, tmp_path / "2", *options)
-    # On a CPU, BatchNorm takes its statistics from each process's share: errors differ
-    # by up to 10 %; without BatchNorm by rounding.
+    # On a CPU, BatchNorm computes its statistics over each process's share: errors differ
+    # by up to 10 %; without BatchNorm, only by rounding.
     tolerance = 1e-3 if name in WITHOUT_BATCHNORM else 0.1
     for key in {"train_mse", "test_mse"} & set(expected["history"]):
         found, known = metrics["history"][key], expected["history"][key]
         assert found == pytest.approx(known, rel=tolerance)
     if name in WITHOUT_BATCHNORM:
         torch.testing.assert_close(shared, alone, rtol=1e-3, atol=1e-4)
-    assert output.count("epoch    1 of 2") == 1  # the first process alone speaks
+    assert output.count("epoch    1 of 2") == 1  # only the first process logs
     assert "Warning" not in output
 
 
@@ -78,7 +78,7 @@ def test_uneven_parts_give_the_mean_over_all_images(faces, tmp_path):
         (tmp_path / photograph.name).write_bytes(photograph.read_bytes())
     for photograph in sorted(faces.iterdir())[30:37]:
         (tmp_path / photograph.name).write_bytes(photograph.read_bytes())
-    options = ("--epochs", "3")  # 13 training images: parts of 7 and 6
+    options = ("--epochs", "3")  # 13 training images: shares of 7 and 6
     _, expected, _ = train(1, "unet/fresh", tmp_path, tmp_path / "1", *options)
     _, metrics, _ = train(2, "unet/fresh", tmp_path, tmp_path / "2", *options)
     known = expected["history"]["train_mse"]
@@ -109,7 +109,7 @@ def test_when_one_dies_all_end_and_the_same_command_goes_on(faces, tmp_path):
     finally:
         process.kill()
     assert process.returncode != 0
-    assert "Signal 9 (SIGKILL)" in output  # the root of the trouble is told
+    assert "Signal 9 (SIGKILL)" in output  # the output names the cause
     assert not any(worker.is_running() for worker in workers)
     _, metrics, output = train(*arguments, "--epochs", "12")
     assert metrics["history"]["epoch"] == list(range(1, 13))
@@ -133,7 +133,7 @@ def test_term_saves_and_ends_all(told, faces, tmp_path):
     assert (tmp_path / "train/maps_8_seed4/checkpoint.pt").exists()
     assert not (
         tmp_path / "train/maps_8_seed4/metrics.json"
-    ).exists()  # it is not finished
+    ).exists()  # the run has not finished
 
 
 def test_alone_nothing_is_shared():
@@ -165,7 +165,7 @@ def test_when_torchrun_dies_its_processes_save_and_end(faces, tmp_path):
     for line in process.stdout:
         if line.startswith("epoch    2 "):
             break
-    process.send_signal(signal.SIGUSR1)  # torchrun alone does not pass it on: it dies
+    process.send_signal(signal.SIGUSR1)  # it kills torchrun, which does not forward it
     process.wait(60)
     _, alive = psutil.wait_procs(workers, timeout=60)
     for worker in alive:

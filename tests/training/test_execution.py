@@ -86,7 +86,7 @@ def test_a_form_is_told_in_words():
 
 
 class Stopwatch:
-    """In place of measuring: seconds a step of each form, as a test wants them."""
+    """Replace the measurement with seconds per step that a test chooses."""
 
     def __init__(self, seconds_of, start=0.0):
         self.seconds_of, self.start, self.asked = seconds_of, start, []
@@ -272,7 +272,7 @@ def test_memory_that_tensors_free_is_kept_for_the_next_ones():
 
 
 class OldLibrary:
-    """A C library whose mallopt refuses a large threshold, as glibc did before 2.35."""
+    """A C library whose mallopt rejects a large threshold, like glibc before 2.35."""
 
     def __init__(self):
         self.accepted = []
@@ -287,5 +287,5 @@ def test_where_the_threshold_is_refused_no_memory_is_mapped(monkeypatch):
     library = OldLibrary()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     keep_freed_memory()
-    # To set the trim threshold first would freeze the mapping threshold at 128 KiB.
+    # Setting the trim threshold first would freeze the mapping threshold at 128 KiB.
     assert library.accepted == [M_MMAP_MAX, M_TRIM_THRESHOLD]

@@ -1,4 +1,4 @@
-"""A training that is stopped anywhere ends as an unbroken one does, bit for bit."""
+"""A training run stopped anywhere and resumed equals an uninterrupted one, bit for bit."""
 
 import multiprocessing
 import os
@@ -40,7 +40,7 @@ needs_unix = pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 
 
 def train(form, path=None, data=fresh_photographs, seed=0, **options):
-    """Train a small net; returns (weights, history without seconds)."""
+    """Train a small net; return (weights, history without seconds)."""
     net = small_net(seed, head="linear")
     history = fit(
         net,
@@ -57,7 +57,7 @@ def train(form, path=None, data=fresh_photographs, seed=0, **options):
 
 
 def at_step(number, act):
-    """A `my_share`, called first in each step, that calls `act` in step `number`."""
+    """Return a `my_share`, called first in each step, that calls `act` in step `number`."""
     taken, really_share = [], loop.distributed.my_share
 
     def share(index):
@@ -96,7 +96,7 @@ def test_killed_at_ten_random_steps_it_ends_in_equal_bits(form, tmp_path):
         assert child.exitcode in (-signal.SIGKILL, 0)
         if saved := load_checkpoint(path):
             positions.append((saved["epoch"], saved["step"]))
-    assert len(set(positions)) >= 5  # it was killed in different places
+    assert len(set(positions)) >= 5  # it was killed at different points
     assert any(step for _, step in positions)  # and within epochs
     resumed, history = train(form, path, seed=77)
     torch.set_num_threads(threads)
@@ -209,7 +209,7 @@ def test_term_and_usr1_save_and_then_act(first, name, monkeypatch, tmp_path):
         interrupted(monkeypatch, 5, told, path, log=lines.append)
     finally:
         signal.signal(number, before)
-    (saved,) = seen  # the signal came through once, after the checkpoint was written
+    (saved,) = seen  # passed on once, after the checkpoint was written
     assert (saved["epoch"], saved["step"]) == (2, 2)
     assert f"stopped by {name} at epoch 2, step 2; run the same command" in lines[-1]
 
@@ -234,7 +234,7 @@ def test_training_in_another_thread_leaves_signals_alone():
 
 
 def diverging(step: int, monkeypatch, **options):
-    """A training whose loss is NaN at a step; returns (error, weights then and before)."""
+    """Train with a NaN loss at a step; return (error, weights then and before)."""
     net, seen = small_net(head="linear"), []
     really_loss, really_inputs = net.loss, net.inputs
 
@@ -273,7 +273,7 @@ def test_the_files_of_the_minibatch_are_named(monkeypatch):
 
 def test_looking_seldom_goes_back_to_the_last_look(monkeypatch):
     monkeypatch.setattr(state_module, "CHECK_EVERY", {"cpu": 50})
-    _, after, before = diverging(5, monkeypatch)  # looks at the end of each epoch
+    _, after, before = diverging(5, monkeypatch)  # checks at the end of each epoch
     assert differ(after, before)
     monkeypatch.undo()
     net = small_net(head="linear")

@@ -36,7 +36,7 @@ FEW = settings(max_examples=100, deadline=None, database=None)
 
 
 class Stopped(Exception):
-    """What stands for Ctrl-C in these tests."""
+    """Stand-in for Ctrl-C in these tests."""
 
 
 def stop_after(epoch: int):
@@ -151,7 +151,7 @@ def test_the_same_seed_trains_to_equal_bits_and_another_does_not():
     train, results = photographs(11), []
     for noise, seed in ((1, 0), (2, 0), (1, 5)):
         net = small_net()
-        torch.manual_seed(noise)  # what happened before has no say
+        torch.manual_seed(noise)  # earlier random numbers must not matter
         fit(net, train, recipe=recipe(), seed=seed)
         results.append(weights(net))
     assert_same_weights(results[0], results[1])
@@ -258,7 +258,7 @@ def test_a_rate_that_is_far_too_high_stops_and_keeps_the_last_checkpoint(tmp_pat
 
 
 def opposite(images: LabImages) -> LabImages:
-    """Of other colors than the training part: the longer one learns, the worse."""
+    """Images colored unlike the training set: more training makes the error worse."""
     return LabImages(images.L, -3 * images.ab)
 
 
@@ -299,11 +299,11 @@ def test_without_validation_the_last_weights_are_kept():
     assert history["test_mse"][-1] > min(history["test_mse"])
 
 
-# Stop and go on -------------------------------------------------------------------
+# Stop and resume ------------------------------------------------------------------
 
 
 def train_once(path=None, log=None, seed=0, with_validation=False, **changes):
-    """Train a small net; returns (weights, history without seconds)."""
+    """Train a small net; return (weights, history without seconds)."""
     net = small_net(seed, head="linear")
     history = fit(
         net,
@@ -360,7 +360,7 @@ def test_a_stop_in_mid_epoch_goes_on_from_the_last_whole_epoch(tmp_path, monkeyp
     def forward(net, L):
         if net.training:
             steps.append(len(L))
-            if len(steps) == 8:  # three minibatches an epoch: within the third
+            if len(steps) == 8:  # three minibatches per epoch: within the third
                 raise Stopped
         return really_forward(net, L)
 
@@ -438,7 +438,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_the_change_named(
         fit(net, photographs(), recipe=changed, checkpoint=path)
     ((name, value),) = change.items()
     text = str(caught.value)
-    assert text.startswith(f"{path}: belongs to another training ({name} was ")
+    assert text.startswith(f"{path}: belongs to another training run ({name} was ")
     assert f"is now {value}" in text
     assert "\n" not in text
     assert path.read_bytes() == written
@@ -446,7 +446,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_the_change_named(
 
 
 def refusal(tmp_path, net=None, train=None, seed=0, **options) -> str:
-    """What a training says that meets the checkpoint of another."""
+    """Return the error message for a checkpoint that belongs to another training run."""
     path = tmp_path / "checkpoint.pt"
     fit(small_net(), photographs(), recipe=recipe(), checkpoint=path)
     with pytest.raises(InputError) as caught:
@@ -481,12 +481,12 @@ def test_a_checkpoint_of_the_same_images_in_other_colors_is_refused(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     for i, options in enumerate([{"maps": 4}, {"head": "tanh"}, {"batchnorm": False}]):
         text = refusal(tmp_path / str(i), net=small_net(**options))
-        assert "another training (network)" in text
+        assert "another training run (network)" in text
 
 
 def test_a_checkpoint_of_other_labels_is_refused(tmp_path):
     text = refusal(tmp_path, net=small_net(head="sigmoid", labels="tanh"))
-    assert "another training (network)" in text
+    assert "another training run (network)" in text
 
 
 # Evaluate -------------------------------------------------------------------------
@@ -563,7 +563,7 @@ def test_a_baseline_is_evaluated_like_a_network():
 
 
 def rates(**changes) -> list[float]:
-    """The learning rate at each of 20 steps, and after them."""
+    """Return the learning rate at each of 20 steps, and after them."""
     net = small_net()
     optimizer, scheduler = make_optimizer(net, recipe(**changes), 5)
     found = []
