@@ -54,7 +54,7 @@ def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
     """Write the results of all training runs in the run folders to `path`; return it.
 
     Raises InputError if there is no run, if one used the synthetic portraits, whose results
-    are not comparable, or if `path` is another kind of file.
+    are not comparable, or if `path` exists and is not a results page.
     """
     if path.exists() and not path.read_text(errors="replace").startswith(TITLE):
         raise InputError(f"{path}: is not a results page; choose another name")

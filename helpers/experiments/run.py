@@ -152,10 +152,10 @@ def train_one(
     tensorboard: bool = False,
     log: Callable[[str], None] = print,
 ) -> Trained:
-    """Train one named network as a separate process: `deepcolor train`.
+    """Train one named network and save the results, as `deepcolor train` does.
 
-    plain    use plain PyTorch instead of the fastest `Execution` that is found by timing
-    without  options to exclude from the timing (`autotune.OPTIONS`)
+    plain    use plain PyTorch instead of the `Execution` that is measured to be fastest
+    without  options to leave out of that measurement (`autotune.OPTIONS`)
     returns  the trained network; the folder `folder_of` contains weights.safetensors,
              metrics.json (written last), checkpoint.pt, and parameters.json (written first)
 

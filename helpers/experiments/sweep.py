@@ -142,7 +142,7 @@ def sweep_tasks(
 
 
 def known_names(patterns: Sequence[str]) -> list[str]:
-    """Return the experiments that match the patterns; raise InputError if one matches none."""
+    """Return the experiments that match; raise InputError for a pattern without a match."""
     names: list[str] = []
     for pattern in patterns:
         names += fnmatch.filter(EXPERIMENTS, pattern) or [pattern]

@@ -90,7 +90,7 @@ def test_chrominance_mse_equals_that_of_eight_bit_lab_up_to_the_rounding_floor()
     assert floor == pytest.approx(1.3e-6, rel=0.2)
 
 
-# Pictures -------------------------------------------------------------------------
+# Images ---------------------------------------------------------------------------
 
 
 def test_psnr_equals_a_value_computed_by_hand():

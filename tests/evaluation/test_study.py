@@ -1,4 +1,4 @@
-"""The ablation study: its data, its measures, its rule to stop, against hand-made cases."""
+"""The ablation study: data, metrics and stopping rule, checked against small examples."""
 
 from dataclasses import replace
 
@@ -130,13 +130,13 @@ def test_numbers_that_are_no_network_are_refused(numbers):
         get_experiment(f"report003/{numbers}")
 
 
-# Measures -------------------------------------------------------------------------
+# Metrics --------------------------------------------------------------------------
 
 
 def test_accuracy_counts_values_within_twelve():
     truth = torch.full((2, 3, 2, 2), 100, dtype=torch.uint8)
     found = truth.clone()
-    found[0, 0] = torch.tensor([[111, 112], [89, 88]])  # 2 of 4 are wrong, of 12 values
+    found[0, 0] = torch.tensor([[111, 112], [89, 88]])  # 2 of the 12 values are wrong
     found[1] = 255
     assert accuracy_12(found, truth).tolist() == pytest.approx([10 / 12, 0])
 
@@ -171,7 +171,7 @@ def test_every_byte_survives_the_way_there_and_back():
     assert torch.equal(to_bytes(to_signed(values)), values)
 
 
-# The rule to stop -----------------------------------------------------------------
+# The stopping rule ----------------------------------------------------------------
 
 FLAT = [0.0100 + 0.00004 * (n % 2) for n in range(10)]
 
@@ -184,8 +184,8 @@ FLAT = [0.0100 + 0.00004 * (n % 2) for n in range(10)]
         (FLAT[:9], False),  # ten losses are needed
         ([*FLAT[:-1], FLAT[-1] + 0.0001], False),  # the last change is large
         ([*FLAT[:5], 0.011, *FLAT[:5]], False),  # a jump, and back
-        ([0.02 - 0.0001 * n for n in range(30)], False),  # falls on
-        ([0.02 - 0.00004 * n for n in range(30)], True),  # falls on, but slowly
+        ([0.02 - 0.0001 * n for n in range(30)], False),  # keeps falling
+        ([0.02 - 0.00004 * n for n in range(30)], True),  # keeps falling, but slowly
         ([0.01 + 0.0001 * n for n in range(30)], False),  # rises
         ([], False),
     ],
@@ -222,7 +222,7 @@ def test_the_folders_train_and_val_are_the_parts(tmp_path):
     assert (len(found.train), len(found.validation)) == (12, 5)
     assert found.split.how == "folders train and val"
     assert found.train.gray.shape == (12, 1, 80, 80)
-    assert found.faces.groups is None  # folders of that name are no sitters
+    assert found.faces.groups is None  # these folders are not sitters
     few = TASKS["rgb"].load(
         str(tmp_path), "random", 3, replace(profile, study_images=7)
     )
@@ -263,7 +263,7 @@ def test_training_keeps_the_epoch_of_the_best_accuracy(data):
 
 
 def test_training_stops_when_the_loss_has_settled(data):
-    experiment = get_experiment("report003/2,3,4,0.000001")  # hardly moves
+    experiment = get_experiment("report003/2,3,4,0.000001")  # hardly changes
     net = Stack(**experiment.options)
     history = fit(net, data.for_training(), experiment.recipe(100))
     assert history["epoch"][-1] == 10
@@ -271,7 +271,7 @@ def test_training_stops_when_the_loss_has_settled(data):
 
 def test_estimations_and_their_names(tmp_path):
     rgb_hat = torch.full((2, 3, 4, 5), -1.0)
-    rgb_hat[1, 0] = 1.5  # red, and too much of it
+    rgb_hat[1, 0] = 1.5  # red, above the range
     path = save_estimations(tmp_path, rgb_hat, ["b/1.jpg", "a/2.jpg"])
     stored = np.load(path)
     assert path.name == "estimations_test.npy"
