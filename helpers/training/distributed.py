@@ -59,8 +59,7 @@ def wrap(net: nn.Module) -> nn.Module:
 def my_share(index: torch.Tensor) -> torch.Tensor:
     """Return this process's share of the image indices in a minibatch.
 
-    Shares differ by at most one image. Raises InputError if there are more processes than
-    images.
+    Shares differ by at most one image. Raises InputError for fewer images than processes.
     """
     if len(index) < count():
         raise InputError(

@@ -65,9 +65,8 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
 
     kind  "colorizer" or "regressor" to accept only this kind of network
 
-    Raises InputError if the file is missing, is not a weights file (an HTML page, a Git LFS
-    pointer, a pickle), is truncated or modified, or holds a network of another shape or
-    kind.
+    Raises InputError if the file is missing, not a weights file (an HTML page, a Git LFS
+    pointer, a pickle), truncated or modified, or holds a network of another shape or kind.
     """
     path = Path(path)
     if not path.is_file():
