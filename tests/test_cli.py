@@ -111,7 +111,7 @@ def test_colorize_keeps_size_and_luminance_and_never_overwrites(
     assert colored.shape == (307, 211, 3)
     assert np.ptp(colored.astype(int), axis=2).max() > 0  # it has color now
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "old photo.png: already there" in line
+    assert "old photo.png: already exists" in line
     deepcolor(*command, "--force")
 
 
@@ -170,7 +170,7 @@ def test_predict_writes_pictures_truths_and_estimations(
     picture = cv2.imread(str(tmp_path / "prediction" / names[3].replace("jpg", "png")))
     assert (picture[..., ::-1] == stored[3]).all()  # RGB there, BGR here
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "holds predictions; use --force" in line
+    assert "contains predictions; use --force" in line
 
 
 def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path):
@@ -436,7 +436,7 @@ def test_a_last_picture_that_is_already_there_stops_the_work_before_the_first(
     (tmp_path / "s10_06.png").write_bytes(b"mine")
     command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert f"{tmp_path / 's10_06.png'}: already there; use --force" in line
+    assert f"{tmp_path / 's10_06.png'}: already exists; use --force" in line
     assert names_below(tmp_path) == ["s10_06.png"]
     assert (tmp_path / "s10_06.png").read_bytes() == b"mine"
     deepcolor(*command, "--force")
@@ -604,7 +604,7 @@ def test_compare_puts_grayscale_and_colored_side_by_side(photographs, tmp_path):
     assert np.array_equal(both[:, 128:], cv2.imread(str(tmp_path / "s01_01.png")))
     (tmp_path / "s01_01.png").unlink()  # the comparison alone is in the way, too
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "s01_01.compare.png: already there; use --force" in line
+    assert "s01_01.compare.png: already exists; use --force" in line
     deepcolor(*command, "--force")
 
 
@@ -656,7 +656,7 @@ def test_a_box_is_colored_by_itself_and_checked(photographs, tmp_path):
         assert words in one_error_line(deepcolor(*command, box, exit_code=2))
     command[1] = photographs
     line = one_error_line(deepcolor(*command, "0,0,9,9", exit_code=2))
-    assert "--box: works on one photograph, not on 60; give only one" in line
+    assert "--box: works with one photograph, not 60; give only one" in line
     assert not (tmp_path / "c").exists()
 
 

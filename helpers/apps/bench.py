@@ -63,7 +63,7 @@ class Variant:
 
 
 def variants(name: str, device: str = "cpu") -> list[Variant]:
-    """Return the rows for a network in BENCHES; measurements decide which options are kept."""
+    """Return the rows for a network in BENCHES; which options are kept is measured."""
     network, options, batch_size = BENCHES[name]
     common = {"batch_size": batch_size, "device": device, "execution": None}
     if name == "colorizer":

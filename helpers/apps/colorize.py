@@ -172,7 +172,7 @@ def _predict_ab(net: ChrominanceNet, L: np.ndarray, strength: float) -> Detailed
 def _run(
     net: torch.nn.Module, predict: Callable[[torch.Tensor], torch.Tensor], L: np.ndarray
 ) -> torch.Tensor:
-    """Apply `predict` of `net` to L* (H, W), natural units; return its result on the CPU."""
+    """Apply the method `predict` of `net` to L* (H, W); return the result on the CPU."""
     device = next(net.parameters()).device
     with torch.no_grad():  # evaluation_mode disables gradients only in its own thread
         return predict(torch.from_numpy(L)[None, None].to(device))[0].cpu()
@@ -189,7 +189,7 @@ def _shrink(L: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def _strips(height: int, width: int) -> list[slice]:
-    """Split the rows into strips, because Lab of a whole photograph needs too much memory."""
+    """Split the rows into strips: a whole photograph in Lab needs too much memory."""
     rows = max(1, STRIP_PIXELS // width)
     return [slice(top, top + rows) for top in range(0, height, rows)]
 

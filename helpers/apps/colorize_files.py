@@ -1,4 +1,4 @@
-"""The commands that read a user's photographs: colorize, chrominance."""
+"""The commands that process a user's photographs: colorize, chrominance."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from helpers.files import InputError, peak_memory
 from helpers.progress import progress
 from helpers.training.weights import find_weights, load_weights
 
-TRAINED = {  # where a run of the notebooks leaves its best networks, the best first
+TRAINED = {  # where a notebook run saves its networks, best first
     "colorizer": (
         "11_colorize_photos/best.safetensors",
         "08_extra_credit/best.safetensors",
@@ -42,20 +42,21 @@ def colorize_files(
     log: Log = print,
     summarize: Log = print,
 ) -> None:
-    """Colorize the photographs that a user names, and write them to a folder as PNG.
+    """Colorize the photographs that a user names and write them to a folder as PNG.
 
     inputs     files, folders, zips or patterns; see `find_photographs`
     compare    also write gray and colorized side by side, as NAME.compare.png
     boxes      see `colorize`; only for a single photograph
-    log        called with each file that is written; summarize with one line at the end
+    log        called with the path of each file that is written
+    summarize  called at the end with a one-line summary
 
-    Raises InputError before any work for wrong input, and at the end WorkFailed if some of
-    the photographs cannot be read.
+    Raises InputError for invalid input before any work, and WorkFailed at the end if some
+    of the photographs cannot be read.
     """
     photographs = find_photographs(inputs, decode_picture)
     if boxes and len(photographs) > 1:
         raise InputError(
-            f"--box: works on one photograph, not on {len(photographs)}; give only one"
+            f"--box: works with one photograph, not {len(photographs)}; give only one"
         )
     paths = targets(photographs, folder, force, compare)
     unreadable, start = [], time.perf_counter()
@@ -87,7 +88,7 @@ def colorize_files(
 
 
 def list_chrominance(net, inputs: Sequence[str], log: Log = print) -> None:
-    """Log file, mean a* and mean b* of each photograph, as predicted from its lightness."""
+    """Log each photograph's file name and its mean a* and b*, predicted from lightness."""
     photographs, unreadable = find_photographs(inputs, decode_image), []
     log(f"{'file':<40}{'mean a*':>10}{'mean b*':>10}")
     for photograph in photographs:
@@ -101,10 +102,10 @@ def list_chrominance(net, inputs: Sequence[str], log: Log = print) -> None:
 
 
 def load_network(weights: str, profile: str, run_dir: str, kind: str):
-    """Return the network of --weights, of a run that is named, or the course's own.
+    """Load the network from --weights, from a given run, or the course's own.
 
     kind  "colorizer" or "regressor"
-    Raises InputError if a run is named that holds no such network.
+    Raises InputError if the given run contains no such network.
     """
     if weights or not (profile or run_dir):
         return load_weights(find_weights(weights or kind), kind)[0]
@@ -118,11 +119,11 @@ def load_network(weights: str, profile: str, run_dir: str, kind: str):
 
 
 def parse_box(given: str) -> tuple[int, int, int, int]:
-    """Return the numbers of --box X,Y,W,H; raise InputError for anything else."""
+    """Parse the numbers in --box X,Y,W,H; raise InputError for anything else."""
     try:
         left, top, width, height = map(int, given.split(","))
     except ValueError:
         raise InputError(
-            f"--box {given}: write X,Y,W,H, four whole numbers of pixels"
+            f"--box {given}: write X,Y,W,H, four whole numbers in pixels"
         ) from None
     return left, top, width, height

@@ -1,4 +1,4 @@
-"""The demo: a page in the browser that colors the photos dropped on it."""
+"""The demo: a browser page that colorizes the photos dropped on it."""
 
 import os
 import tempfile
@@ -20,8 +20,8 @@ from helpers.nets import ChrominanceNet
 from helpers.training.signals import StopSignals
 from helpers.training.weights import WEIGHTS, find_weights, load_weights
 
-OWN = ("colorizer", "classifier")  # the networks in weights/ that color
-PREVIEW_PIXELS = 1600  # longer side of the pictures shown; downloads are full size
+OWN = ("colorizer", "classifier")  # the networks in weights/ that colorize
+PREVIEW_PIXELS = 1600  # longer side of the images shown; downloads have full size
 POLL_SECONDS = 0.2
 EXAMPLE_SITTERS = {"gray": 7, "faded": 3, "sepia": 11, "dark": 2}
 SEPIA_BGR = np.array([0.72, 0.93, 1.08], np.float32)
@@ -31,9 +31,9 @@ def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> No
     """Serve the page until Ctrl-C or TERM.
 
     weights  names or files of networks, see `load_networks`
-    port     the first port to try; if it is taken, the next free one is used
+    port     the first port to try; if it is in use, the next free one is used
 
-    Raises InputError if gradio is missing, no network can color, or no port is free.
+    Raises InputError if gradio is missing, no network colorizes, or no port is free.
     """
     with (
         StopSignals() as signals,
@@ -57,8 +57,8 @@ def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> No
 def load_networks(weights: tuple[str, ...] = ()) -> dict[str, ChrominanceNet]:
     """Load the networks that the page offers, by name.
 
-    `weights` are names or files, see `find_weights`; by default the available networks of
-    OWN. Raises InputError if there is none, or if one of `weights` does not color.
+    `weights` are names or files, see `find_weights`; by default, the available networks in
+    OWN. Raises InputError if there are none, or if one of `weights` does not colorize.
     """
     own = [name for name in OWN if (WEIGHTS / f"{name}.safetensors").is_file()]
     nets = {}
@@ -67,16 +67,16 @@ def load_networks(weights: tuple[str, ...] = ()) -> dict[str, ChrominanceNet]:
         nets[path.stem if path.stem not in nets else str(path)] = net
     if not nets:
         raise InputError(
-            "weights/: holds no network that colors; train one "
+            "weights/: contains no network that colorizes; train one "
             "(`deepcolor train best/scratch`) and give its file with --weights"
         )
     return nets
 
 
 def read_photograph(path: Path) -> np.ndarray:
-    """Read a file that was dropped on the page; returns image_bgr, see `decode_picture`.
+    """Read a file that was dropped on the page; return image_bgr, see `decode_picture`.
 
-    The size is checked before the pixels are decoded. Raises InputError with the file's
+    The size is checked before the pixels are decoded. Raises InputError with the file
     name (without its folder), the reason and the next step.
     """
     path = Path(path)
@@ -94,7 +94,7 @@ def read_photograph(path: Path) -> np.ndarray:
 
 
 def preview(image_bgr: np.ndarray) -> np.ndarray:
-    """Convert an image of 8 or 16 bits, with or without alpha, to show it on the page.
+    """Convert an 8-bit or 16-bit image, with or without alpha, for display on the page.
 
     Returns (H, W, 3) uint8 BGR; the longer side is at most PREVIEW_PIXELS.
     """
@@ -115,24 +115,25 @@ def color_file(
     strength: float,
     folder: Path,
 ) -> tuple[Path, Path, Path]:
-    """Color one file with the network `name` and write three files to `folder`.
+    """Colorize one file with the network `name` and write three files to `folder`.
 
-    Returns the previews before and after (JPEG) and the download (PNG of full size, with
-    16 bits and alpha if the file has them). Raises InputError if the file cannot be read.
+    Returns the paths of the previews before and after (JPEG) and of the download (full-size
+    PNG, with 16 bits and alpha if the file has them). Raises InputError if the file cannot
+    be read.
     """
     image_bgr = read_photograph(path)
     before, after = folder / "before.jpg", folder / "after.jpg"
     download = folder / f"{Path(path).stem}-colored.png"
     write_image(before, preview(image_bgr))
     colored_bgr = colorize(nets[name], image_bgr, strength)
-    del image_bgr  # its memory is needed to encode a large PNG
+    del image_bgr  # encoding a large PNG needs its memory
     write_image(after, preview(colored_bgr))
     write_image(download, colored_bgr)
     return before, after, download
 
 
 def draw_examples(folder: Path, size: int = 384) -> list[Path]:
-    """Write four portraits that look like old photos to `folder`, as PNG files."""
+    """Write four portraits that look like old photos to `folder` as PNG files."""
     paths = []
     for style, sitter in EXAMPLE_SITTERS.items():
         paths.append(folder / f"{style}.png")
@@ -141,7 +142,7 @@ def draw_examples(folder: Path, size: int = 384) -> list[Path]:
 
 
 def make_old(image_bgr: np.ndarray, style: str) -> np.ndarray:
-    """Remove the colors of a portrait (H, W, 3) uint8 BGR; same shape and dtype.
+    """Remove the colors from a portrait (H, W, 3) uint8 BGR; keep its shape and dtype.
 
     style  "gray"; "faded": low contrast; "sepia": brown, with grain; "dark": dim corners
     """
@@ -159,7 +160,7 @@ def make_old(image_bgr: np.ndarray, style: str) -> np.ndarray:
 
 
 def _announced_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) from the file's header; (0, 0) if only OpenCV can read it."""
+    """Return (width, height) from the file's header, or (0, 0) if Pillow cannot read it."""
     try:
         with Image.open(path) as image:
             return image.size

@@ -1,4 +1,4 @@
-"""The commands that measure saved networks: evaluate, compare, predict."""
+"""The commands that evaluate saved networks: evaluate, compare, predict."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ Log = Callable[[str], None]
 def evaluate_weights(
     weights: str, images: str, split: str, seed: int, device: str, log: Log = print
 ) -> None:
-    """Log every figure of a network, on all images or on the test set of a split.
+    """Log every metric of a network, on all images or on the test set of a split.
 
     weights  a name or a file, see `find_weights`; split  "all", "random" or "groups"
     """
@@ -53,7 +53,7 @@ def compare_weights(
     nets = [load_weights(find_weights(given))[0] for given in weights]
     if len({net.task for net in nets}) > 1 or len({net.size for net in nets}) > 1:
         raise InputError(
-            f"{' and '.join(weights)}: give two networks that predict the same, for "
+            f"{' and '.join(weights)}: give two networks for the same task, for "
             "example two colorizers or two regressors"
         )
     task = task_of(nets[0])
@@ -78,19 +78,21 @@ def predict_folder(
     device: str = "auto",
     log: Log = print,
 ) -> None:
-    """Write the predictions of a network, the truth and the gray images to a folder.
+    """Write a network's predictions, the ground truth and the gray images to a folder.
 
     output            the folder
-    save_estimations  also write estimations_test.npy and the names of the images
-    force             replace what is already there
+    save_estimations  also write estimations_test.npy and the file names
+    force             replace existing files
 
-    Raises InputError for a network of means, and if the folder holds predictions.
+    Raises InputError if the network predicts means, or if the folder contains predictions.
     """
     net, _ = load_weights(find_weights(weights))
     if net.task == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
     if any(output.glob("prediction")) and not force:
-        raise InputError(f"{output}: holds predictions; use --force or another folder")
+        raise InputError(
+            f"{output}: contains predictions; use --force or another folder"
+        )
     faces = load_faces(images, size=net.size)
     log(faces.describe())
     predicted, figures = predict_images(
@@ -104,7 +106,7 @@ def predict_folder(
 
 
 def log_figures(figures: dict, log: Log) -> None:
-    """Log one line per figure: its name, mean and interval."""
+    """Log one line per metric: its name, mean and interval."""
     for name, value in figures.items():
         log(f"{name:<20}{value}")
 

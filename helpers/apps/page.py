@@ -1,7 +1,7 @@
-"""The page of the demo, built and served with gradio.
+"""The demo page, built and served with gradio.
 
-It is served to this computer only and sends no request to any other. The colors come from
-a function that is passed in.
+It is served to this computer only and sends no requests to others. A function that is
+passed in does the colorizing.
 """
 
 import os
@@ -18,10 +18,10 @@ from PIL import Image
 from helpers.files import InputError
 
 HOST = "127.0.0.1"
-NUM_PORTS = 100  # ports that are tried, from --port on
-MAX_MEGABYTES = 100  # of an uploaded file
+NUM_PORTS = 100  # number of ports to try, starting at --port
+MAX_MEGABYTES = 100  # limit for an uploaded file
 MAX_MEGAPIXELS = 64
-KEPT_SECONDS = 3600  # older files of the page are deleted; at the end, all of them
+KEPT_SECONDS = 3600  # the page's older files are deleted; at the end, all of them are
 OFFLINE = {  # read by gradio and its dependencies
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -35,7 +35,7 @@ INTRO = f"""# Add color to an old photo
 
 A small neural network estimates the colors of a photo from its light and dark tones. The
 networks of this course were trained on photos of only 50 people, each facing the camera.
-A similar portrait works best; on anything else, expect poor colors. Even on a face the
+A similar portrait works best; on anything else, expect poor colors. Even on a face, the
 colors are a guess: a gray photo does not show whether a coat was red or green.
 
 You can use files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
@@ -53,7 +53,7 @@ CSS = """
 }
 #examples .gallery-item {aspect-ratio: 1}
 """
-# A screen reader reads out changes in a region with the role "status".
+# Screen readers announce changes in a region with the role "status".
 ACCESSIBLE = """() => {
     document.documentElement.lang = "en";
     document.getElementById("status").setAttribute("role", "status");
@@ -66,11 +66,11 @@ Color = Callable[[Path, str, float, Path], tuple[Path, Path, Path]]
 
 
 def import_gradio(port: int):
-    """Import gradio, set to stay offline and to serve on the first free port from `port`.
+    """Import gradio, configured to stay offline and use the first free port from `port`.
 
     Raises InputError if it is not installed.
     """
-    os.environ |= OFFLINE | {  # read while gradio is imported
+    os.environ |= OFFLINE | {  # read when gradio is imported
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_NUM_PORTS": str(min(NUM_PORTS, 2**16 - port)),
     }
@@ -84,7 +84,7 @@ def import_gradio(port: int):
 
 
 def build_page(gradio, names: list[str], examples: list[Path], color: Color):
-    """Build the page, a gradio.Blocks; every change on it colors the photo again."""
+    """Build the page (gradio.Blocks); every change on it colorizes the photo again."""
     with gradio.Blocks(
         title="Deep colorization",
         analytics_enabled=False,
@@ -123,11 +123,11 @@ def build_page(gradio, names: list[str], examples: list[Path], color: Color):
             "fn": partial(_update, gradio, color),
             "inputs": [chosen, network, strength],
             "outputs": [pictures, status, download],
-            "concurrency_id": "color",  # only one photo is in memory
+            "concurrency_id": "color",  # only one photo in memory at a time
             "concurrency_limit": 1,
             **shared,
         }
-        # The field is cleared at once, so that the next photo can be dropped on it.
+        # Clear the field immediately, so that the next photo can be dropped on it.
         uploaded = photo.upload(
             lambda path: (path, None), photo, [chosen, photo], **shared
         )
@@ -141,9 +141,11 @@ def build_page(gradio, names: list[str], examples: list[Path], color: Color):
 
 
 def _update(gradio, color: Color, path: str | None, name: str, strength: float):
-    """Color the chosen photo; returns (pictures, status, download) for the page."""
+    """Colorize the chosen photo; return (pictures, status, download) for the page."""
     disabled = gradio.DownloadButton(value=None, interactive=False)
-    if path is None:  # a network or a strength was chosen before a photo
+    if (
+        path is None
+    ):  # the network or the strength was changed before a photo was chosen
         return None, WAITING, disabled
     start, path = time.perf_counter(), Path(path)
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
@@ -160,11 +162,11 @@ def _update(gradio, color: Color, path: str | None, name: str, strength: float):
 
 
 def launch(gradio, page, port: int) -> str:
-    """Serve the page to this computer only, in other threads; returns its address.
+    """Serve the page to this computer only, in other threads; return its address.
 
     Raises InputError if neither `port` (see `import_gradio`) nor a later port is free.
     """
-    # read_photograph refuses pictures that are too large
+    # read_photograph rejects images that are too large
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         page.launch(
@@ -186,13 +188,13 @@ def launch(gradio, page, port: int) -> str:
         )
     except OSError as error:
         raise InputError(
-            f"--port {port}: in use, and so are the next ones; give another port"
+            f"--port {port}: in use, as are the next ports; give another port"
         ) from error
     return f"http://{HOST}:{page.server_port}"
 
 
 def _theme(gradio):
-    """Use calm colors and the system's fonts; web fonts would need the network."""
+    """Return a theme with calm colors and system fonts: web fonts need the network."""
     return gradio.themes.Default(
         primary_hue="teal",
         secondary_hue="teal",

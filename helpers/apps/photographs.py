@@ -1,4 +1,4 @@
-"""Find the photographs that a user names, read them, and choose the output files."""
+"""Find the photographs that a user names, read them, and choose the output paths."""
 
 import glob
 import os
@@ -20,9 +20,9 @@ IGNORES_CASE = sys.platform in ("darwin", "win32")  # A.png and a.png are one fi
 class Photograph:
     """A photograph that has not been read yet.
 
-    name   its path below the input folder, archive or pattern; a single file's own name
+    name   path relative to the input folder, archive or pattern; for a file, its name
     place  the file, or the archive and its member, for messages
-    read   read() returns its image_bgr, or raises InputError that names the place
+    read   read() returns image_bgr, or raises an InputError that names the place
     """
 
     name: str
@@ -35,8 +35,8 @@ def find_photographs(
 ) -> list[Photograph]:
     """Find the photographs in files, folders, zips and patterns such as scans/*.jpg.
 
-    `decode` converts the bytes of a file to an image. Raises InputError for an input that
-    does not exist or holds no image.
+    `decode` converts a file's bytes to an image. Raises InputError if an input does not
+    exist or contains no image.
     """
     found = []
     for given in inputs:
@@ -63,8 +63,8 @@ def targets(
 ) -> list[Path]:
     """Return the PNG path in `folder` for each photograph; nothing is written.
 
-    With `compare` the paths of `comparison` are checked as well. Raises InputError if two
-    photographs have the same path, or, without `force`, if a file already exists.
+    With `compare`, the paths from `comparison` are also checked. Raises InputError if two
+    photographs have the same path or, without `force`, if a file already exists.
     """
     taken, paths = {}, []
     for photograph in photographs:
@@ -75,23 +75,23 @@ def targets(
             if key in taken:
                 raise InputError(
                     f"{taken[key]} and {photograph.place}: both would become {file}; "
-                    "rename one or color it into another folder"
+                    "rename one or use another output folder for it"
                 )
             if os.path.lexists(file) and not force:
                 raise InputError(
-                    f"{file}: already there; use --force or another folder"
+                    f"{file}: already exists; use --force or another folder"
                 )
             taken[key] = photograph.place
     return paths
 
 
 def comparison(path: Path) -> Path:
-    """Return the path of the side-by-side picture for a colored photograph's path."""
+    """Return the path of the side-by-side image for the path of a colorized photograph."""
     return path.with_suffix(".compare.png")
 
 
 def check_all_read(errors: Sequence[str], total: int) -> None:
-    """Raise an error that lists the photographs that could not be read, if any.
+    """Raise an error that lists the unreadable photographs, if any.
 
     Raises InputError if no photograph could be read, otherwise WorkFailed.
     """
@@ -101,7 +101,7 @@ def check_all_read(errors: Sequence[str], total: int) -> None:
     if len(errors) == total:
         raise InputError(f"no photograph can be read; {broken}")
     raise WorkFailed(
-        f"{len(errors)} of {total} photographs cannot be read, the others are done; "
+        f"{len(errors)} of {total} photographs cannot be read; the others are done; "
         f"{broken}"
     )
 

@@ -1,8 +1,8 @@
 """Run the notebooks in order through papermill, and check that each one really finished.
 
-A notebook counts as done when its kernel raised nothing *and* it has written its
-metrics.json in this run. Papermill alone is not enough: it marks every cell "completed"
-after a time-out or a dead kernel, and accepts unknown parameters and wrong types.
+A notebook counts as done if its kernel raised no error *and* it wrote its metrics.json in
+this run. Papermill alone is not enough: it marks every cell "completed" after a timeout or
+a dead kernel, and it accepts unknown parameters and wrong types.
 """
 
 import difflib
@@ -34,7 +34,7 @@ from helpers.files import (
 NOTEBOOKS = PROJECT / "notebooks"
 WEIGHTS = PROJECT / "weights"
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
-QUIET = ["--IPKernelApp.log_level=40"]  # no message about TCP from each kernel
+QUIET = ["--IPKernelApp.log_level=40"]  # suppress each kernel's message about TCP
 
 
 def run_notebooks(
@@ -46,14 +46,14 @@ def run_notebooks(
     folder: Path = NOTEBOOKS,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Run the course's notebooks in order; returns the path of results.md.
+    """Run the course's notebooks in order; return the path of results.md.
 
-    parameters  text values; they must fit the types that the notebooks declare
-    only        names or numbers of notebooks ("04", "04_regressor"); all by default
+    parameters  text values; they must match the types that the notebooks declare
+    only        names or numbers of notebooks ("04", "04_regressor"); by default, all
     resume      skip a notebook if neither its inputs nor its results have changed
 
     Raises InputError before any kernel starts if a notebook or parameter is unknown, a
-    value has the wrong type, the images cannot be loaded or the folder is in use, and
+    value has the wrong type, the images cannot be loaded or the folder is in use. Raises
     WorkFailed at the first notebook that does not finish.
     """
     notebooks = choose_notebooks(folder, only)
@@ -76,9 +76,9 @@ def run_notebooks(
 
 
 def choose_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
-    """Return the numbered notebooks of a folder in order, all or those named in `only`.
+    """Return the numbered notebooks in a folder in order: all, or those named in `only`.
 
-    Raises InputError if there are none, or a name is unknown.
+    Raises InputError if there are none, or if a name is unknown.
     """
     every = sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
     if not every:
@@ -126,7 +126,7 @@ def check_parameters(
     """Convert text values to the typed parameters of each notebook.
 
     A parameter goes to every notebook that declares it. Raises InputError if no notebook
-    does, or if a value does not fit the declared type.
+    declares it, or if a value does not match the declared type.
     """
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     known = sorted({name for names in declared.values() for name in names})
@@ -195,10 +195,10 @@ def _run_one(
 
 
 def _execute(notebook: Path, executed: Path, parameters: dict) -> str:
-    """Run one notebook; returns the problem in one line, or an empty string.
+    """Run one notebook; return the problem in one line, or an empty string.
 
-    The kernel starts in the current directory, so that relative paths given as parameters
-    mean the same files here and in the notebook.
+    The kernel starts in the current directory, so relative paths given as parameters refer
+    to the same files here and in the notebook.
     """
     try:
         papermill.execute_notebook(
@@ -218,11 +218,11 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str:
 
 
 def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:
-    """Return a hash of all that a notebook's results depend on.
+    """Return a hash of everything that a notebook's results depend on.
 
-    That is its code and parameters, the images, the package, the versions, the trained
+    These are its code and parameters, the images, the package, the versions, the trained
     networks in weights/, and the content (not the date) of each file, or of all files in
-    each folder, that a string parameter or its default names.
+    each folder, named by a string parameter or its default.
     """
     cells = nbformat.read(notebook, as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
@@ -241,7 +241,7 @@ def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:
 
 
 def _files_of(value: str) -> list[Path]:
-    """Return the file, or all files of the folder, that `value` names, if it names one."""
+    """Return the file that `value` names, all files in the folder it names, or nothing."""
     if os.path.isdir(value):
         return sorted(path for path in Path(value).rglob("*") if path.is_file())
     return [Path(value)] if os.path.isfile(value) else []

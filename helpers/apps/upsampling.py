@@ -1,23 +1,23 @@
-"""Edge-aware upsampling of a small chrominance map to the size of a photograph."""
+"""Edge-aware upsampling of a low-resolution chrominance map to a photograph's size."""
 
 import cv2
 import numpy as np
 
-NOISE = 30.0  # variance of L*, squared units, below which the local line is ignored
+NOISE = 30.0  # variance of L*, squared units, below which the local slope is damped
 
 
 class DetailedMap:
-    """A small chrominance map upsampled along the edges of L*, a few rows at a time.
+    """A low-resolution chrominance map, upsampled along the edges of L* in strips of rows.
 
     ab  (h, w, 2) float32, natural units: the mean of each cell, see `predict_map`
     L   (H, W) float32, the photograph's L* in 0..100
 
-    The map is upsampled by cubic interpolation, and the missing detail is added: L* minus
+    The map is upsampled by bicubic interpolation, and the missing detail is added: L* minus
     its own h x w copy, upsampled in the same way, times the local slope of ab against L*
     in 3 x 3 pixels of the map. Colors therefore end at the edges of L*.
     If H x W equals h x w, the result is the map itself.
-    Source: the local lines of He, Sun and Tang, Guided Image Filtering, TPAMI 2013,
-    equations 5 and 6. Unlike there, the map itself is not smoothed.
+    Source: the local linear model in He, Sun and Tang, Guided Image Filtering, TPAMI 2013,
+    equations 5 and 6. Unlike in the paper, the map itself is not smoothed.
     """
 
     def __init__(self, ab: np.ndarray, L: np.ndarray):
@@ -27,13 +27,13 @@ class DetailedMap:
             cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA)
             for x in (ab, L)
         )
-        self.planes = [  # (H, w): a*, b*, their slopes, smooth L*; `rows` widens them
+        self.planes = [  # (H, w): a*, b*, their slopes, smooth L*; `rows` resizes W
             cv2.resize(plane, (width, len(L)), interpolation=cv2.INTER_CUBIC)
             for plane in (*cv2.split(ab), *cv2.split(_slope(ab, small_L)), small_L)
         ]
 
     def rows(self, rows: slice) -> np.ndarray:
-        """Return ab of these rows of the photograph, (rows, W, 2) float32."""
+        """Return ab for these rows of the photograph, (rows, W, 2) float32."""
         L = self.L[rows]
         a, b, slope_a, slope_b, smooth_L = (
             cv2.resize(plane[rows], L.shape[::-1], interpolation=cv2.INTER_CUBIC)

@@ -106,11 +106,11 @@ def test_networks_are_found_by_name_or_file(own_weights, tmp_path):
 
 def test_a_missing_colorizer_is_an_input_error(own_weights):
     with pytest.raises(
-        InputError, match=r"weights/: holds no network that colors.*--weights"
+        InputError, match=r"weights/: contains no network that colorizes.*--weights"
     ):
         demo.load_networks()
     path = save_regressor(own_weights / "regressor.safetensors")
-    with pytest.raises(InputError, match="holds no network that colors"):
+    with pytest.raises(InputError, match="contains no network that colorizes"):
         demo.load_networks()
     with pytest.raises(InputError, match=r"holds a regressor; give a colorizer"):
         demo.load_networks((str(path),))
@@ -143,7 +143,7 @@ def test_no_free_port_is_an_input_error(tmp_path):
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "error: --port 65535: in use, and so are the next ones; give another port\n"
+        "error: --port 65535: in use, as are the next ports; give another port\n"
     )
 
 
