@@ -173,7 +173,7 @@ def only_flips(aug_params: torch.Tensor) -> torch.Tensor:
 class FreshImages:
     """Training images that are augmented on the fly, again for each minibatch.
 
-    images            (N, 3, H, W) uint8 BGR: a twelfth of the memory of the fixed set
+    images            (N, 3, H, W) uint8 BGR: a twentieth of the memory of the fixed set
     scale_brightness  whether B, G and R are scaled
     random_affine     use `affine_batch` instead of `augment_batch`
     """

@@ -154,11 +154,12 @@ def known_names(patterns: Sequence[str]) -> list[str]:
 def _task(
     name: str, seed: int, folder: Path, epochs: int, options: dict, data_hash: str
 ) -> SweepTask:
-    """Return a task, whose folder depends on its parameters and data."""
-    profile, split = options["profile"], options["split"]
-    num_epochs = epochs or get_experiment(name).epochs_for(get_profile(profile))
-    parameters = parameters_of(name, profile, split, seed, num_epochs)
-    mark = sha256(json.dumps(parameters).encode(), data_hash.encode())[:6]
+    """Return a task, whose folder depends on its parameters, registry row and data."""
+    experiment, profile = get_experiment(name), get_profile(options["profile"])
+    num_epochs = epochs or experiment.epochs_for(profile)
+    parameters = parameters_of(name, profile.name, options["split"], seed, num_epochs)
+    depends_on = (json.dumps(parameters), repr(experiment), repr(profile), data_hash)
+    mark = sha256(*(text.encode() for text in depends_on))[:6]
     mine = folder / f"{name.replace('/', '_')}-seed{seed}-{mark}"
     command = [*COMMAND, name, "--run-dir", str(mine)]
     for option, value in {**options, "seed": seed, "epochs": epochs}.items():

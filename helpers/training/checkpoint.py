@@ -36,6 +36,7 @@ class Checkpointer:
         self.path, self.state, self.stop = path, state, stop
         self.identity = state.identity() if path else {}
         self.saved_at = time.monotonic()
+        self.is_stopping = False
 
     def resume(self) -> Execution:
         """Load the checkpoint if there is one; return how steps are computed.
@@ -51,18 +52,18 @@ class Checkpointer:
     def should_stop(self) -> bool:
         """Save between steps if a checkpoint is due; return whether to stop training.
 
-        Under torchrun, all processes stop when one of them receives a signal.
+        Under torchrun, all processes must call this; all stop when one receives a signal.
         """
-        if not self.state.is_checked:
-            return False
+        if self.is_stopping:
+            return True
         due = time.monotonic() - self.saved_at >= SAVE_EVERY
         signal = self.stop.received or distributed.signal_of_lost_parent()
         signal, due = distributed.max_of_all(signal, int(due))
         if signal:
-            self.stop.received = Signals(signal)
+            self.stop.received, self.is_stopping = Signals(signal), True
         if signal or due:
             self.save()
-        return bool(signal)
+        return self.is_stopping
 
     def save(self) -> None:
         """Write the checkpoint if there is a path; all processes must call this."""

@@ -35,7 +35,8 @@ def fit(
     checkpoint   file written after each epoch, every minute, and when stopped; the same
                  call resumes at the exact step, or returns if training is finished
     log          receives one line per epoch; after_epoch receives its metrics and the net
-    stop         receives Ctrl-C, TERM and USR1; training so far is then kept
+    stop         receives Ctrl-C, TERM and USR1: the net then has its weights so far, or
+                 the best ones so far if there is a validation set
 
     Under torchrun, the processes share every minibatch; rank 0 writes and logs. Raises
     InputError if the checkpoint belongs to another training run, and TrainingDiverged if
@@ -47,8 +48,9 @@ def fit(
     execution = checkpoints.resume()
     with execution.active(net), stop, torch.random.fork_rng():
         forward = execution.compile(distributed.wrap(net))
-        while not (state.is_finished() or stop.received):
+        while not (state.is_finished() or checkpoints.should_stop()):
             net.train()
+            state.keep_healthy()  # restored if the loss is not finite
             batches, aug_params = state.remaining_batches()
             for index in progress(batches, f"epoch {state.epoch}"):
                 start = time.perf_counter()
@@ -64,9 +66,9 @@ def fit(
                 state.optimizer.step()
                 state.scheduler.step()
                 state.count_step(loss, len(mine), time.perf_counter() - start)
-                if checkpoints.should_stop():
+                if state.is_checked and checkpoints.should_stop():
                     break
-            else:
+            else:  # no break: the epoch is complete
                 row = state.finish_epoch()
                 checkpoints.save()
                 if distributed.rank() == 0:
@@ -88,7 +90,8 @@ def _report_stop(state: TrainingState, stop: StopSignals, checkpoint, log) -> No
     """Log where training stopped; then let TERM and USR1 take their usual effect."""
     how = "; run the same command again to continue" if checkpoint else ""
     at = f"epoch {state.epoch}, step {state.step}"
-    (log or print)(f"stopped by {stop.received.name} at {at}{how}")
+    if distributed.rank() == 0:
+        (log or print)(f"stopped by {stop.received.name} at {at}{how}")
     stop.pass_on()
 
 

@@ -58,6 +58,7 @@ class TrainingState:
         )
         self.history: History = {"epoch": [], "lr": [], "train_mse": [], "seconds": []}
         self.best = {"figure": -math.inf, "epoch": 0, "weights": None}
+        self.healthy, self.watched, self.is_checked = None, 0.0, False
         self.epoch = 0
         self._start_epoch()
 
@@ -72,7 +73,6 @@ class TrainingState:
         Both depend only on the random seed and the epoch, so a checkpoint does not need the
         state of a random generator.
         """
-        self._keep_healthy()
         size, seed, epoch = self.recipe.batch_size, self.seed, self.epoch
         batches = minibatches(len(self.train), size, seed, epoch)
         aug_params = random_aug_params(len(self.train), seed, epoch).to(self.device)
@@ -105,9 +105,10 @@ class TrainingState:
         self.loss_sum += loss.detach() * num_images
         self.seconds += seconds
         if self.is_checked:
-            self._keep_healthy()
+            self.keep_healthy()
 
-    def _keep_healthy(self) -> None:
+    def keep_healthy(self) -> None:
+        """Keep the weights and buffers that `check_finite` restores."""
         self.watched = 0.0  # NaN and infinity persist in a sum
         self.healthy = {k: v.clone() for k, v in self.net.state_dict().items()}
 

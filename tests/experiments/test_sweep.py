@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from helpers.cli import main
 from helpers.data.faces import load_faces
 from helpers.data.portraits import write_portraits
 from helpers.experiments import sweep
+from helpers.experiments.registry import EXPERIMENTS
 from helpers.experiments.sweep import known_names, run_sweep
 from helpers.files import InputError, WorkFailed, read_json, run_lock
 
@@ -100,6 +102,14 @@ def test_what_is_done_is_skipped_and_a_change_trains_again(run):
     assert "| 1 | maps/3 |" in page and "| 3 | maps/3 |" in page
     run(["maps/3"], (1,), epochs=5)
     assert len(run.calls()) == 4
+
+
+def test_a_changed_row_of_the_registry_trains_again(run, monkeypatch):
+    run(["maps/3"])
+    changed = replace(EXPERIMENTS["maps/3"], lr=5.0)
+    monkeypatch.setitem(EXPERIMENTS, "maps/3", changed)
+    run(["maps/3"])
+    assert len(run.calls()) == 2
 
 
 def test_other_photographs_train_again(run, faces, tmp_path, monkeypatch):

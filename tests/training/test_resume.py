@@ -214,6 +214,19 @@ def test_term_and_usr1_save_and_then_act(first, name, monkeypatch, tmp_path):
     assert f"stopped by {name} at epoch 2, step 2; run the same command" in lines[-1]
 
 
+def test_a_signal_to_another_process_stops_this_one_between_two_epochs(monkeypatch):
+    calls = []
+
+    def max_of_all(signal_number, due):
+        calls.append(None)  # before each epoch, and after each of its three steps
+        return [signal.SIGINT if len(calls) == 5 else signal_number, due]
+
+    monkeypatch.setattr(loop.distributed, "max_of_all", max_of_all)
+    _, history = train("plain")
+    assert history["epoch"] == [1]
+    assert len(calls) == 5
+
+
 def test_the_handlers_are_put_back(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     train("plain")
