@@ -1,7 +1,8 @@
-"""The three tasks of the course: everything that depends on what a network predicts.
+"""The three tasks of the course: how data is loaded, measured and named for each.
 
 Every network and baseline names its task (`net.task`), and `task_of` looks it up. To add a
-fourth task, add a class here and a data type with `inputs` and `truth`.
+fourth task, add a class here, list it in TASKS, and add a data type with `inputs` and
+`truth`.
 """
 
 import torch
@@ -22,8 +23,8 @@ from helpers.evaluation.metrics import accuracy_12, chrominance_mse
 from helpers.nets.baselines import BASELINES, RGB_TABLES, MeanChrominance
 
 
-class ChrominanceMap:
-    """Predict a*, b* for every pixel from L*.
+class Task:
+    """What a network predicts; the base class of the three tasks.
 
     name        the task's name in networks, baselines and metrics.json
     weights     the user-facing term for a network that performs this task
@@ -33,9 +34,7 @@ class ChrominanceMap:
     batch_size  images per forward pass in an evaluation
     """
 
-    name = "map"
-    weights = "colorizer"
-    title = "Color of each pixel"
+    name = weights = title = ""
     scale = "on scale S"
     headline = "mse"
     batch_size = 100
@@ -47,6 +46,14 @@ class ChrominanceMap:
     def split(self, faces: FaceSet, by: str, seed: int, max_images=None) -> Split:
         """Split the images as in training; see `split_faces`."""
         return split_faces(faces, by=by, seed=seed, max_images=max_images)
+
+
+class ChrominanceMap(Task):
+    """Predict a*, b* for every pixel from L*."""
+
+    name = "map"
+    weights = "colorizer"
+    title = "Color of each pixel"
 
     def load(
         self, images: str, by: str, seed: int, profile, copies: int, **augmentation
@@ -102,7 +109,7 @@ class ChrominanceMean(ChrominanceMap):
         """Return None, since a mean is not an image."""
 
 
-class RgbFromGray(ChrominanceMap):
+class RgbFromGray(Task):
     """Predict R, G, B for every pixel from gray: the ablation study (report 003)."""
 
     name = "rgb"
@@ -152,6 +159,6 @@ TASKS = {
 }
 
 
-def task_of(predictor) -> ChrominanceMap:
+def task_of(predictor) -> Task:
     """Return the task of a network or a baseline."""
     return TASKS[predictor.task]
