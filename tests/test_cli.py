@@ -49,13 +49,13 @@ def one_error_line(output):
 
 @pytest.fixture(scope="module")
 def course_images(photographs):
-    """The course's photographs where they are at hand, else the 60 portraits."""
+    """The course's photographs if available, otherwise the 60 portraits."""
     return COURSE if COURSE.exists() else photographs
 
 
 @pytest.fixture(scope="module")
 def course_run(course_images, tmp_path_factory):
-    """The whole course, one epoch each."""
+    """A run of the whole course with one epoch per network."""
     run_dir = tmp_path_factory.mktemp("run")
     output = deepcolor(
         "run", "--images", course_images, "--run-dir", run_dir, "--epochs", 1
@@ -98,7 +98,7 @@ def test_chrominance_prints_a_table(course_run, photographs):
     assert all(abs(float(a)) < 128 and abs(float(b)) < 128 for _, a, b in rows)
 
 
-def test_colorize_keeps_size_and_luminance_and_never_overwrites(
+def test_colorize_keeps_size_and_lightness_and_never_overwrites(
     course_run, photographs, tmp_path
 ):
     run_dir, _ = course_run
@@ -147,7 +147,7 @@ def test_evaluate_takes_our_own_weights_and_the_test_part_of_a_split(photographs
 
 @pytest.fixture(scope="module")
 def stack_weights(tmp_path_factory):
-    """A network of the ablation study that has learned nothing."""
+    """An untrained network from the ablation study."""
     path = tmp_path_factory.mktemp("weights") / "stack.safetensors"
     save_weights(path, nets.Stack(), "stack", {})
     return path
@@ -372,7 +372,7 @@ def test_where_no_photograph_can_be_read_the_input_is_wrong(tmp_path, number):
 
 @pytest.fixture(scope="module")
 def unet_weights(tmp_path_factory):
-    """A U-Net that has learned nothing."""
+    """An untrained U-Net."""
     path = tmp_path_factory.mktemp("weights") / "unet.safetensors"
     save_weights(path, nets.UNet(base=2), "unet", {"base": 2})
     return path
@@ -456,7 +456,7 @@ def test_all_unreadable_photographs_are_named_at_the_end(
     command += ["-o", tmp_path / "out", "--weights", unet_weights]
     output = deepcolor(*command, exit_code=1)
     line = one_error_line(output)
-    assert line.startswith("error: 3 of 21 photographs cannot be read, the others are")
+    assert line.startswith("error: 3 of 21 photographs cannot be read; the others are")
     assert f"{tmp_path / 'in' / 's01_01.jpg'}: empty file" in line
     assert f"{tmp_path / 'in' / 's02_02.jpg'}: empty file" in line
     assert f"{tmp_path / 'note.jpg'}: not an image" in line
@@ -489,7 +489,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(
 
 @pytest.fixture
 def own_weights(tmp_path, monkeypatch, unet_weights):
-    """A weights/ of our own: colorizer, pale and regressor."""
+    """A weights/ folder with a colorizer, another colorizer and a regressor."""
     folder = tmp_path / "weights"
     folder.mkdir()
     monkeypatch.setattr(weights_module, "WEIGHTS", folder)

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says; nothing here looks at seconds."""
+"""Tests of the benchmark; none of them depends on real timings."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SMALL = Variant(
 
 @pytest.fixture
 def quick(monkeypatch):
-    """No measuring of forms, and no processes beside this one."""
+    """Skip the execution measurements and the separate processes."""
     chosen = Execution(channels_last=True)
     monkeypatch.setattr(bench, "choose_execution", lambda *_, **__: chosen)
     monkeypatch.setattr(bench, "free_cores", lambda: 1)

@@ -40,7 +40,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 def small_net(**options) -> nets.Colorizer:
     torch.manual_seed(0)
     net = nets.Colorizer(**{"maps": 3, "num_down": 3, "head": "tanh", **options})
-    net.train()(torch.rand(4, 1, 16, 16))  # moves the running statistics
+    net.train()(torch.rand(4, 1, 16, 16))  # updates the running statistics
     return net
 
 
@@ -60,7 +60,7 @@ class Painter(nn.Module):
 
 
 class Pattern(nn.Module):
-    """A stand-in for a network with a known small map, upscaled bilinearly by `upscale`."""
+    """A network stand-in with a known low-resolution map, upsampled by `upscale`."""
 
     num_down = 4
 
@@ -294,7 +294,7 @@ def test_grayscale_keeps_the_lightness_only(dtype):
 
 @pytest.fixture
 def upsampled(monkeypatch):
-    """The maps that arrive at DetailedMap."""
+    """The maps passed to DetailedMap."""
     maps = []
 
     class Spy(module.DetailedMap):
@@ -459,7 +459,7 @@ def tiny(count: int) -> list[np.ndarray]:
 
 @pytest.fixture
 def one_thread():
-    """Use one torch thread, like the workers, so that results are equal bit for bit."""
+    """Use one torch thread, like the workers, so that results are bit-identical."""
     found = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

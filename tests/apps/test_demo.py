@@ -261,7 +261,7 @@ def test_examples_are_kept_when_gradio_deletes_its_files(tmp_path, monkeypatch):
 
 
 class Server:
-    """`deepcolor demo` in its own process; the port that it is given is in use."""
+    """`deepcolor demo` in its own process, started with a port that is in use."""
 
     def __init__(self, folder: Path):
         self.scratch, self.contacted = folder / "scratch", folder / "contacted"
@@ -297,7 +297,7 @@ class Server:
         self.url = line.split()[1]
 
     def peak_memory(self) -> int:
-        """Return the most bytes of memory that the process has used; 0 if unknown."""
+        """Return the peak memory of the process in bytes, or 0 if unknown."""
         status = Path(f"/proc/{self.process.pid}/status")
         lines = status.read_text().splitlines() if status.exists() else []
         return sum(int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM"))
@@ -330,7 +330,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def hosts():
-    """The (scheme, host and port) of each request of the browser."""
+    """The (scheme, host and port) of each browser request."""
     return set()
 
 

@@ -41,7 +41,7 @@ DATA = {
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """A folder for small notebooks, with fake images: only the kernels take time."""
+    """A folder for small notebooks, with fake images, so that only kernels take time."""
     import torch
 
     images = torch.zeros(20, 3, 2, 2, dtype=torch.uint8)
@@ -107,7 +107,7 @@ def test_resume_skips_what_is_unchanged_and_nothing_else(course):
 
 @pytest.fixture
 def fake_kernel(course, monkeypatch):
-    """Write the metrics without a kernel; papermill's inspection stays real."""
+    """Write the metrics without a kernel; papermill's inspection is not mocked."""
 
     def execute(notebook, executed, parameters, **options):
         metrics = {"notebook": notebook.stem, "networks": {}, "data": DATA}
@@ -155,7 +155,7 @@ CHANGES = [
 
 @pytest.fixture
 def side_files(course, tmp_path, monkeypatch):
-    """Write the files that a notebook depends on; returns the parameters naming them."""
+    """Write the files that a notebook depends on; return the parameters naming them."""
     for name in (
         "photograph.png",
         "faces_80/train/a.png",
@@ -217,7 +217,7 @@ def test_an_unreadable_side_file_is_an_input_error(course, fake_kernel, monkeypa
 
 
 def resumed(course, parameters=None):
-    """Resume a run; returns the notebooks that were run again."""
+    """Resume a run; return the notebooks that ran again."""
     course.lines.clear()
     course.run(parameters, resume=True)
     return [line.split()[0] for line in course.lines if line.endswith(" s")]
