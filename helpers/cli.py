@@ -1,7 +1,6 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate`, etc."""
 
 import warnings
-from functools import partial
 from pathlib import Path
 
 import click
@@ -362,8 +361,7 @@ def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
 
     options["boxes"] = [parse_box(given) for given in boxes]
     net = load_network(weights, profile, run_dir, "colorizer")
-    summarize = lambda line: click.echo(line, err=True)  # noqa: E731
-    colorize_files(net, inputs, output, log=_echo, summarize=summarize, **options)
+    colorize_files(net, inputs, output, log=_echo, summarize=_echo_error, **options)
 
 
 @main.command()
@@ -387,9 +385,10 @@ def demo(weights, port):
     serve(weights, port, log=click.echo)
 
 
-def _echo(line: str, err: bool = False) -> None:
+def _echo(line: str) -> None:
     """Print a line that may contain file names with arbitrary bytes."""
-    click.echo(click.format_filename(line), err=err)
+    click.echo(click.format_filename(line))
 
 
-_echo_error = partial(_echo, err=True)
+def _echo_error(line: str) -> None:
+    click.echo(line, err=True)

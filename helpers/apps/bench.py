@@ -68,10 +68,10 @@ def variants(name: str, device: str = "cpu") -> list[Variant]:
     common = {"batch_size": batch_size, "device": device, "execution": None}
     if name == "colorizer":
         rows = [
-            Variant("the reports' loop: DataLoader, stride 1 and max-pool",
+            Variant("the reports' loop: DataLoader, stride 1 and max-pooling",
                     "pooled_colorizer", {}, data="loader", **common),
             Variant("data stays on the device", "pooled_colorizer", {}, **common),
-            Variant("stride 2 in place of max-pool", network, options, **common),
+            Variant("stride 2 instead of max-pooling", network, options, **common),
         ]  # fmt: skip
         words = "minibatches of 50: their planes fit the cache"
         rows.append(replace(rows[-1], name=words, batch_size=50))
@@ -85,7 +85,7 @@ def variants(name: str, device: str = "cpu") -> list[Variant]:
     if device == "cpu":
         one = replace(best, execution=replace(best.execution, threads=1))
         rows += [
-            replace(one, name=f"{n} processes of one thread", processes=n)
+            replace(one, name=f"{n} processes with one thread each", processes=n)
             for n in (2, 4, 8, 16, 32)
             if n <= free_cores()
         ]
