@@ -1,8 +1,11 @@
 """Checkpoints: files from which a training run resumes exactly.
 
-A checkpoint contains the result of `TrainingState.state_dict` and the identity of the
-run. The file is written atomically and verified when it is read. The previous checkpoint
-is kept and used if the newer one is damaged. Loading a checkpoint never executes code.
+A checkpoint contains the form in which steps are computed, weights and buffers, optimizer,
+schedule, epoch and step, this epoch's loss so far, the history, and the best weights (see
+`TrainingState.state_dict`), plus the identity of the run: network, data hashes, random seed
+and recipe. It contains no state of a random generator. The file is written atomically and
+verified when it is read; the previous one is kept and used if the newer one is damaged.
+Nothing in it is ever executed.
 """
 
 import io
