@@ -1,4 +1,4 @@
-"""Photographs in: read, split, augment, convert to L*a*b*."""
+"""Read, split and augment images, and convert them to L*a*b*."""
 
 from helpers.data.augment import (
     augment_copies,

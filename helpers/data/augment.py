@@ -1,4 +1,4 @@
-"""Augmentation as the assignment asks: flip, crop and resize, scale B, G and R.
+"""The assignment's data augmentation: flip, crop and resize, scale B, G and R.
 
 Functions for one image take and return image_bgr (H, W, 3) uint8. Functions for a minibatch
 run on its device. Only training images are augmented.
@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from helpers.data.lab import LabImages, bgr_batch_to_lab
 from helpers.files import sha256
 
-AREA_RANGE = (0.6, 1.0)  # share of the image's area that a crop keeps
+AREA_RANGE = (0.6, 1.0)  # fraction of the image's area that a crop keeps
 SCALE_RANGE = (0.6, 1.0)  # the assignment's range for the RGB scalar
-MAX_ZOOM = 1.3  # of `affine_batch`, in and out
-MAX_SHIFT = 0.06  # of the image's side
+MAX_ZOOM = 1.3  # zoom factor in `affine_batch`, in or out
+MAX_SHIFT = 0.06  # fraction of the image's side
 MAX_ROTATION = 9  # degrees
 
 
 def flip(image_bgr: np.ndarray) -> np.ndarray:
-    """Flip left and right."""
+    """Flip the image horizontally."""
     return cv2.flip(image_bgr, 1)
 
 
@@ -46,7 +46,7 @@ def scale_rgb(image_bgr: np.ndarray, factor: float) -> np.ndarray:
 
 
 def random_crop(image_bgr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Crop a random square of 60 to 100 % of the area and resize it back."""
+    """Crop a random square with 60 to 100% of the area and resize it back."""
     height, width = image_bgr.shape[:2]
     side = round(min(height, width) * np.sqrt(rng.uniform(*AREA_RANGE)))
     top = rng.integers(0, height - side + 1)
@@ -59,8 +59,8 @@ def augment_image(
 ) -> np.ndarray:
     """Return one augmented copy of an image.
 
-    It is always cropped; it is flipped with probability 1/2, and darkened with
-    probability 1/2. Source: the assignment's paragraph "Augment your dataset".
+    It is always cropped, flipped with probability 1/2 and, if `scale_brightness`,
+    darkened with probability 1/2. Source: the assignment, "Augment your dataset".
     """
     if rng.random() < 0.5:
         image_bgr = flip(image_bgr)
@@ -73,15 +73,15 @@ def augment_image(
 def augment_copies(
     images: torch.Tensor, copies: int = 10, seed: int = 0, scale_brightness: bool = True
 ) -> torch.Tensor:
-    """Return the fixed augmented set: the images, then `copies` - 1 augmented copies.
+    """Return the fixed augmented set: the images and `copies` - 1 augmented copies of each.
 
     images            (N, 3, H, W) uint8 BGR
-    scale_brightness  whether B, G and R are scaled
+    scale_brightness  whether to scale B, G and R
     returns           (copies * N, 3, H, W) uint8 BGR; copy c of image i is at c * N + i
     """
     num_images = len(images)
     augmented = images.repeat(copies, 1, 1, 1)
-    planes = augmented.numpy()  # shares the memory; NumPy writes small arrays faster
+    planes = augmented.numpy()  # shares memory; NumPy writes small arrays faster
     for copy in range(1, copies):
         for i in range(num_images):
             rng = np.random.default_rng([seed, copy, i])
@@ -91,23 +91,23 @@ def augment_copies(
     return augmented
 
 
-# The columns of aug_params. `augment_batch`: flip?, area, top, left, darken?, factor.
-# `affine_batch`: flip?, unused, shift_y, shift_x, angle, scale.
+# The columns of aug_params in `augment_batch`: flip?, area, top, left, darken?, factor;
+# in `affine_batch`: flip?, unused, shift_y, shift_x, angle, scale.
 NUM_AUG_PARAMS = 6
 
 
 def random_aug_params(num_images: int, seed: int, epoch: int) -> torch.Tensor:
-    """Return the random numbers of an epoch: aug_params (N, 6) float32 in [0, 1).
+    """Return the random numbers for an epoch: aug_params (N, 6) float32 in [0, 1).
 
-    One row per image. They depend on seed and epoch only, so a training can resume in
-    the middle of an epoch.
+    There is one row per image. The numbers depend only on seed and epoch, so training
+    can resume in the middle of an epoch.
     """
     generator = torch.Generator().manual_seed(1_000_003 * seed + epoch + 500_000)
     return torch.rand(num_images, NUM_AUG_PARAMS, generator=generator)
 
 
 def augment_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tensor:
-    """Augment a minibatch like `augment_image`, with one resampling for the minibatch.
+    """Augment a minibatch like `augment_image`, in a single resampling step.
 
     images      (B, 3, H, W) uint8 BGR
     aug_params  (B, 6) float32 in [0, 1), one row per image
@@ -115,8 +115,8 @@ def augment_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tenso
     """
     flip, area, top, left, darken, factor = aug_params.unbind(1)
     low, high = AREA_RANGE
-    side = (low + (high - low) * area).sqrt()  # of the crop; the image's side is 1
-    center_x = (2 * left - 1) * (1 - side)  # of the crop; the image spans -1 to 1
+    side = (low + (high - low) * area).sqrt()  # the crop's side; the image's is 1
+    center_x = (2 * left - 1) * (1 - side)  # the crop's center; the image spans -1 to 1
     center_y = (2 * top - 1) * (1 - side)
     zero = torch.zeros_like(side)
     scale_x = torch.where(flip < 0.5, -side, side)
@@ -128,10 +128,10 @@ def augment_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tenso
 
 
 def affine_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tensor:
-    """Flip, scale, shift and rotate each image of a minibatch; brightness stays.
+    """Flip, scale, shift and rotate each image in a minibatch, keeping its brightness.
 
-    On average, faces keep their size and position. Areas beyond an edge show the
-    reflection of the image. Arguments and result as in `augment_batch`.
+    On average, faces keep their size and position. Areas beyond the edges are filled by
+    reflection. The arguments and the result are the same as for `augment_batch`.
     """
     flip, _, shift_y, shift_x, angle, scale = (2 * aug_params - 1).unbind(1)
     scale = MAX_ZOOM**scale
@@ -146,7 +146,7 @@ def affine_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tensor
 def _resample(
     images: torch.Tensor, theta: list[torch.Tensor], padding_mode: str
 ) -> torch.Tensor:
-    """Sample images at the affine maps `theta`, six entries of shape (B,), row by row."""
+    """Resample images with affine maps `theta`: six entries of shape (B,) in row order."""
     matrix = torch.stack(theta, dim=1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(
@@ -155,7 +155,7 @@ def _resample(
 
 
 def without_brightness(aug_params: torch.Tensor) -> torch.Tensor:
-    """Return aug_params (N, 6) with which `augment_batch` darkens no image."""
+    """Return aug_params (N, 6) changed so that `augment_batch` darkens no image."""
     aug_params = aug_params.clone()
     aug_params[:, 4] = 1.0
     return aug_params
@@ -171,10 +171,10 @@ def only_flips(aug_params: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class FreshImages:
-    """Training images that are augmented on the fly, again for each minibatch.
+    """Training images that are augmented on the fly for each minibatch.
 
-    images            (N, 3, H, W) uint8 BGR: a twentieth of the memory of the fixed set
-    scale_brightness  whether B, G and R are scaled
+    images            (N, 3, H, W) uint8 BGR: one twentieth of the fixed set's memory
+    scale_brightness  whether to scale B, G and R
     random_affine     use `affine_batch` instead of `augment_batch`
     """
 
@@ -190,7 +190,7 @@ class FreshImages:
 
     @property
     def truth(self) -> torch.Tensor:
-        """The chrominance ab (N, 2, H, W) float16 of the images without augmentation."""
+        """The chrominance ab (N, 2, H, W) float16 of the unaugmented images."""
         chunks = self.images.split(64)
         return torch.cat([bgr_batch_to_lab(x.float() / 255).ab.half() for x in chunks])
 
@@ -208,7 +208,7 @@ class FreshImages:
         return bgr_batch_to_lab(augment_batch(images, aug_params))
 
     def data_hash(self) -> str:
-        """Return the SHA-256 of all pixels and of the kind of augmentation."""
+        """Return the SHA-256 of all pixels and the augmentation options."""
         return sha256(
             self.images.cpu().numpy().tobytes(),
             bytes([self.scale_brightness, self.random_affine]),

@@ -1,4 +1,4 @@
-"""The course's data: photographs that are split, augmented and converted to Lab."""
+"""The course's data: images, split, augmented and converted to Lab."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ from helpers.data.lab import LabImages, to_lab_images
 
 @dataclass(frozen=True)
 class Datasets:
-    """The sets of images that one training uses.
+    """The sets of images for one training run.
 
     train       what the network is trained on: LabImages, FreshImages or GrayRgb
-    test        recorded after each epoch; nothing is chosen by it
-    validation  chooses the epoch whose weights are kept
+    test        evaluated after each epoch; never used to choose anything
+    validation  used to choose the epoch whose weights are kept
     sample      training images that are evaluated in the same way as the test set
     names       file names of the training images, for messages
     """
@@ -29,7 +29,7 @@ class Datasets:
     names: Sequence[str] = ()
 
     def evaluated(self) -> dict:
-        """Return the sets that are evaluated after each epoch, by name."""
+        """Return the sets to evaluate after each epoch, by name."""
         names = ("test", "validation", "sample")
         sets = {name: getattr(self, name) for name in names}
         return {name: images for name, images in sets.items() if images is not None}
@@ -37,7 +37,7 @@ class Datasets:
 
 @dataclass(frozen=True)
 class CourseData:
-    """The photographs of a run: split, augmented and converted.
+    """The images for a run, split, augmented and converted.
 
     train  LabImages of the augmented training set: the images first, then their copies
     plain  LabImages of the training set without the copies
@@ -52,12 +52,12 @@ class CourseData:
 
     @property
     def num_sitters(self) -> int:
-        """The number of people in the photographs; 0 if unknown."""
+        """The number of sitters in the images; 0 if unknown."""
         return len(set(self.faces.groups or ()))
 
     @property
     def plain(self) -> LabImages:
-        """The training set without its copies."""
+        """The training set without the augmented copies."""
         return self.train[: len(self.split.train)]
 
     def for_training(
@@ -66,10 +66,10 @@ class CourseData:
         scale_brightness: bool = True,
         random_affine: bool = False,
     ) -> Datasets:
-        """Return what `fit` needs.
+        """Return the sets for `fit`.
 
-        fresh  augment each minibatch on the fly, see `FreshImages` for the other two
-               options; otherwise the fixed set `train` is used
+        fresh  augment each minibatch on the fly (see `FreshImages` for the other two
+               options) instead of using the fixed set `train`
         """
         names = [self.faces.names[i] for i in self.split.train]
         if not fresh:
@@ -85,8 +85,8 @@ def course_data(
 ) -> CourseData:
     """Augment the training set and convert both sets to Lab.
 
-    copies            size of the augmented set, in copies of the training set
-    scale_brightness  whether B, G and R of the copies are scaled
+    copies            size of the augmented set, as a multiple of the training set's
+    scale_brightness  whether to scale B, G and R of the copies
     """
     augmented = augment_copies(
         faces.images[split.train], copies, seed, scale_brightness
@@ -99,9 +99,10 @@ def course_data(
 
 
 def sitter_numbers(faces: FaceSet, index: torch.Tensor) -> torch.Tensor | None:
-    """Return the number of the sitter of each image at `index`, (n,) int64.
+    """Return the sitter's number for each image at `index`, (n,) int64.
 
-    The numbers count the sorted names of the sitters; None if the sitters are unknown.
+    Sitters are numbered in the order of their sorted names. Returns None if the sitters
+    are unknown.
     """
     if not faces.groups:
         return None

@@ -1,4 +1,4 @@
-"""Load the face images, find their sitters, split into training and test set."""
+"""Load the face images, find their sitters, split them into training and test sets."""
 
 import csv
 import io
@@ -30,9 +30,9 @@ IMAGE_SIZE = 128
 MIN_IMAGES = 10
 MAX_BAD_SHARE = 0.05
 FACE_IMAGES = PROJECT / "face_images"
-PORTRAITS = "portraits"  # the value of `images` for the embedded set
-SPLIT_FOLDERS = {"train", "val", "validation", "test"}  # not names of sitters
-IMAGES_VARIABLE = "DEEPCOLOR_IMAGES"  # environment variable: the default of `images`
+PORTRAITS = "portraits"  # value of `images` for the embedded set
+SPLIT_FOLDERS = {"train", "val", "validation", "test"}  # not sitters' names
+IMAGES_VARIABLE = "DEEPCOLOR_IMAGES"  # environment variable: default for `images`
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class FaceSet:
     images       (N, 3, S, S) uint8, BGR, upright; S = 128 in the course
     names        N file names, sorted, relative to the folder or zip
     groups       the sitter of each image, or None if unknown
-    groups_from  where the groups were read, in words
+    groups_from  where the groups were found, in words
     source       where the images come from, in words
     synthetic    True for the embedded portraits
-    skipped      (name, reason) of each file that could not be read
+    skipped      (name, reason) for each file that could not be read
     """
 
     images: torch.Tensor
@@ -83,7 +83,7 @@ class FaceSet:
 
 @dataclass(frozen=True)
 class Split:
-    """A split of the images into training and test set.
+    """A split of the images into training and test sets.
 
     train, test  index tensors (int64) into a FaceSet, in shuffled order
     how          "random" or "groups", with the reason if it differs from the request
@@ -95,13 +95,13 @@ class Split:
 
 
 def load_faces(images: str = "", *, size: int = IMAGE_SIZE) -> FaceSet:
-    """Load all face images as one FaceSet; each is cropped to its center square.
+    """Load all face images as a FaceSet, cropped to their center squares and resized.
 
-    `images` is a folder (searched at any depth), a zip, "portraits" for the embedded
-    set, or "" for the images in face_images/, else a zip there, else the portraits.
-    Files that cannot be read are listed in `skipped`. Raises InputError if there is
-    nothing to load, if more than 5 % of the files are bad, or if fewer than 10 images
-    remain.
+    `images` is a folder (searched recursively), a zip, "portraits" for the embedded set,
+    or "" for the default: the value of $DEEPCOLOR_IMAGES, else the images in face_images/,
+    else a zip there, else the embedded set. Files that cannot be read are listed in
+    `skipped`. Raises InputError if there is nothing to load, if more than 5% of the files
+    are unreadable, or if fewer than 10 images remain.
     """
     path = find_images(images)
     source = open_source(path or embedded_portraits())
@@ -129,7 +129,7 @@ def load_faces(images: str = "", *, size: int = IMAGE_SIZE) -> FaceSet:
 
 
 def find_images(images: str = "") -> Path | None:
-    """Return the folder or zip that `images` names; None for the embedded portraits."""
+    """Return the folder or zip selected by `images`; None for the embedded portraits."""
     images = str(images) or os.environ.get(IMAGES_VARIABLE, "")
     if images == PORTRAITS:
         return None
@@ -142,10 +142,10 @@ def find_images(images: str = "") -> Path | None:
 
 
 def embedded_portraits() -> Path:
-    """Return the folder of the embedded portraits; the first call draws them (seconds).
+    """Return the folder with the embedded portraits; the first call draws them (seconds).
 
-    A hash of the renderer is in the folder's name, so a changed renderer gets a new
-    folder. The folder gets its final name when it is complete.
+    The folder's name contains a hash of the renderer, so a changed renderer gets a new
+    folder. The folder gets its final name only once it is complete.
     """
     renderer = sorted(Path(portraits.__file__).parent.glob("*.py"))
     version = sha256(*(file.read_bytes() for file in renderer))[:8]
@@ -169,18 +169,18 @@ def embedded_portraits() -> Path:
 def find_groups(
     source: FolderSource | ZipSource, names: list[str], comments: list[str]
 ) -> tuple[list[str] | None, str]:
-    """Return (the group of each name, where it was found), or (None, "") if unknown.
+    """Return (each name's group, where the groups were found), or (None, "") if unknown.
 
     Sources, in this order: groups.csv (columns file, group) among the images or beside
     the zip, JPEG comments (`s1` to `s50`), names such as `s01_02.jpg`, one subfolder per
-    sitter. A source counts if it gives each image a group and there are at least two
-    groups and at least two images per group on average.
+    sitter. A source is used if it gives every image a group, with at least two groups
+    and an average of at least two images per group.
     """
     candidates = [
         ("groups.csv", _groups_from_csv(source, names)),
         ("the JPEG comments", [_match(r"s\d+", comment) for comment in comments]),
         ("the file names", [_match(r"(s\d+)_", PurePosixPath(n).name) for n in names]),
-        ("the sub-folders", [n.rpartition("/")[0] for n in names]),
+        ("the subfolders", [n.rpartition("/")[0] for n in names]),
     ]
     for groups_from, groups in candidates:
         if {PurePosixPath(group).name for group in groups} <= SPLIT_FOLDERS:
@@ -198,15 +198,15 @@ def split_faces(
     test_fraction: float = 0.1,
     max_images: int | None = None,
 ) -> Split:
-    """Split the images into training and test set, before any augmentation.
+    """Split the images into training and test sets, before any augmentation.
 
-    Each image (by="random") or each sitter (by="groups") gets a hash of the seed and its
-    name. The tenth with the lowest hashes is the test set. Adding a photograph does not
-    change the other hashes, so in a random split it moves at most one other image. By
-    groups, all images of a sitter are in the same set and move together; if the groups
-    are unknown, the split is random and `how` gives the reason. Both sets are shuffled by
-    torch.randperm; the training set keeps its first `max_images`.
-    Raises InputError for another `by` or if a set would be empty.
+    The seed is hashed with the name of each image (by="random") or sitter (by="groups").
+    The `test_fraction` of the images with the lowest hashes is the test set. Adding an
+    image does not change the other hashes, so in a random split, it moves at most one
+    other image. In a split by groups, all images of a sitter are in the same set and move
+    together; if the groups are unknown, the split is random and `how` gives the reason.
+    Both sets are shuffled with torch.randperm; only the first `max_images` training
+    images are kept. Raises InputError for any other `by` or if a set would be empty.
     """
     if by not in ("random", "groups"):
         raise InputError(f"split {by!r}: unknown; use random or groups")
@@ -254,7 +254,7 @@ def _check_enough(path, num_good: int, skipped: list[tuple[str, str]]) -> None:
     if len(skipped) > MAX_BAD_SHARE * total:
         name, reason = skipped[0]
         raise InputError(
-            f"{path}: {len(skipped)} of {total} images cannot be read, first {name!r} "
+            f"{path}: {len(skipped)} of {total} images cannot be read, e.g. {name!r} "
             f"({reason}); remove or replace them (up to {MAX_BAD_SHARE:.0%} are skipped)"
         )
     if num_good < MIN_IMAGES:
@@ -262,14 +262,14 @@ def _check_enough(path, num_good: int, skipped: list[tuple[str, str]]) -> None:
 
 
 def _groups_from_csv(source, names: list[str]) -> list[str]:
-    """Return the group of each name in groups.csv; [""] if there is no such file."""
+    """Look up each name's group in groups.csv; return [""] if there is no such file."""
     table, data = _find_csv(source)
     if data is None:
         return [""]
     try:
         rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
-        raise InputError(f"{table}: not in UTF-8; save it as UTF-8") from error
+        raise InputError(f"{table}: not UTF-8; save it as UTF-8") from error
     if not {"file", "group"} <= set(rows.fieldnames or ()):
         raise InputError(f"{table}: needs the columns file,group in its first line")
     group_of = {row["file"]: row["group"] or "" for row in rows}
@@ -277,7 +277,7 @@ def _groups_from_csv(source, names: list[str]) -> list[str]:
 
 
 def _find_csv(source) -> tuple[Path, bytes | None]:
-    """Return groups.csv and its bytes: from the folder or zip, else from beside the zip."""
+    """Return the path and bytes of groups.csv, in the folder or zip or beside the zip."""
     folder = source.path
     if isinstance(source, ZipSource):
         folder = source.path.parent
@@ -300,9 +300,9 @@ def _match(pattern: str, text: str) -> str:
 def _lowest_hashes(keys: list[str], seed: int, num_test: int) -> list[int]:
     """Return the sorted indices of the images whose keys have the lowest hashes.
 
-    Images with the same key stay together, so there are about `num_test`: the last key is
-    included if at least half of its images are needed. There is at least one key unless
-    `num_test` is 0.
+    Images with the same key stay together, so only about `num_test` are returned: the last
+    key is included if at least half of its images are needed. At least one key is included
+    unless `num_test` is 0.
     """
     members: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
@@ -324,7 +324,7 @@ def _shuffle(index: list[int], seed: int) -> torch.Tensor:
 
 
 def _display_path(path: Path) -> str:
-    """Return the path relative to the project, or only the name if it is elsewhere."""
+    """Return the path relative to the project, or just the name if it is elsewhere."""
     resolved = path.resolve()
     inside = resolved.is_relative_to(PROJECT)
     return str(resolved.relative_to(PROJECT) if inside else path.name)

@@ -1,4 +1,4 @@
-"""Read image files: checked, upright uint8 BGR, or an error with the reason."""
+"""Read image files as upright BGR arrays, or raise an error that gives the reason."""
 
 import glob
 import io
@@ -32,34 +32,34 @@ class UnreadableImage(InputError):
 def decode_image(data: bytes) -> np.ndarray:
     """Decode an image file to image_bgr (H, W, 3) uint8, upright.
 
-    OpenCV applies the EXIF orientation, repeats gray in three channels, drops alpha (the
-    colors of a TIFF are multiplied by it) and keeps the top 8 of 16 bits.
+    OpenCV applies the EXIF orientation, replicates gray to three channels, drops alpha
+    (after multiplying a TIFF's colors by it) and keeps the upper 8 of 16 bits.
     Raises UnreadableImage.
     """
     return _decode(data, cv2.IMREAD_COLOR)
 
 
 def decode_picture(data: bytes) -> np.ndarray:
-    """Decode an image file, upright, and keep its alpha and its 16 bits.
+    """Decode an image file, upright, keeping its alpha and 16-bit depth.
 
-    Returns image_bgr (H, W, 3), with alpha (H, W, 4); uint16 for a PNG or TIFF with 16
-    bits, else uint8. Of pages or an animation, the first image is decoded.
+    Returns image_bgr (H, W, 3), or (H, W, 4) with alpha; uint16 for a 16-bit PNG or TIFF,
+    otherwise uint8. Only the first page or frame is decoded.
     Raises UnreadableImage.
     """
     keeps_16_bits = data.startswith((PNG_START, *TIFF_STARTS))
     depth = cv2.IMREAD_ANYDEPTH if keeps_16_bits else 0
     image_bgr = _decode(data, cv2.IMREAD_COLOR | depth)
-    if image_bgr.dtype not in (np.uint8, np.uint16):  # a TIFF of floats
+    if image_bgr.dtype not in (np.uint8, np.uint16):  # a floating-point TIFF
         image_bgr = decode_image(data)
-    if data.startswith(JPEG_START):  # has no alpha
+    if data.startswith(JPEG_START):  # JPEG has no alpha
         return image_bgr
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored.dtype != image_bgr.dtype or stored.shape[2:] != (4,):
         return image_bgr
     alpha = stored[:, :, 3]
     if data.startswith(PNG_START) or data[8:12] == b"WEBP":
-        alpha = _to_upright(alpha, data)  # OpenCV turns the others
-    if alpha.shape != image_bgr.shape[:2]:  # a damaged orientation
+        alpha = _to_upright(alpha, data)  # OpenCV rotates the others
+    if alpha.shape != image_bgr.shape[:2]:  # the orientation tag is damaged
         return image_bgr
     return np.dstack([image_bgr, alpha])
 
@@ -79,7 +79,7 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
 
 
 def _to_upright(alpha: np.ndarray, data: bytes) -> np.ndarray:
-    """Undo the EXIF orientation of an array (H, W) that comes from the file `data`."""
+    """Rotate an array (H, W) upright according to the EXIF orientation of its file."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
@@ -105,9 +105,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def write_image(path: Path, image_bgr: np.ndarray) -> None:
-    """Write image_bgr atomically, in the format of the file's suffix.
+    """Write image_bgr atomically, in the format given by the suffix.
 
-    image_bgr (H, W, 3) uint8; a PNG also stores alpha (H, W, 4) and uint16.
+    image_bgr is (H, W, 3) uint8; for a PNG, also (H, W, 4) with alpha, or uint16.
     """
     try:
         is_encoded, data = cv2.imencode(Path(path).suffix or ".png", image_bgr)
@@ -121,7 +121,7 @@ def write_image(path: Path, image_bgr: np.ndarray) -> None:
 def to_square(image_bgr: np.ndarray, size: int) -> np.ndarray:
     """Crop the center square of (H, W, 3) uint8 BGR and resize it to size x size.
 
-    Shrinking averages areas (INTER_AREA), which does not alias; enlarging is cubic.
+    Downsampling averages areas (INTER_AREA) to avoid aliasing; upsampling is cubic.
     """
     height, width = image_bgr.shape[:2]
     side = min(height, width)
@@ -136,18 +136,18 @@ def to_square(image_bgr: np.ndarray, size: int) -> np.ndarray:
 class FolderSource:
     """The image files in a folder and its subfolders.
 
-    `names` are sorted POSIX paths relative to the folder. Each file is listed once, even
-    if links lead to it. Hidden files and folders are skipped.
+    `names` are sorted POSIX paths relative to the folder. Each file is listed only once,
+    even if links point to it. Hidden files and folders are skipped.
     """
 
-    refused = ()  # only a zip has members that are refused
+    refused = ()  # only a zip can have refused members
 
     def __init__(self, folder: Path):
         self.path = Path(folder)
         names_of, visited = {}, set()
         for parent, folders, files in os.walk(self.path, followlinks=True):
             real = os.path.realpath(parent)
-            if real in visited:  # a link that leads back
+            if real in visited:  # reached before, through a link
                 folders.clear()
                 continue
             visited.add(real)
@@ -190,11 +190,11 @@ class PatternSource(FolderSource):
 
 
 class ZipSource:
-    """The image files in a zip; they are read from it directly, nothing is extracted.
+    """The image files in a zip, which are read directly, without extracting them.
 
-    `names` are sorted. `refused` lists (name, reason) of members that are too large or
-    have an unsafe path (absolute, `..`, a drive letter). Raises InputError if the zip is
-    incomplete or exceeds the limits above.
+    `names` are sorted. `refused` lists (name, reason) for members that are too large, are
+    symbolic links or have an unsafe path (absolute, `..`, a drive letter). Raises
+    InputError if the zip is incomplete or exceeds the limits above.
     """
 
     def __init__(self, path: Path):
@@ -228,12 +228,12 @@ class ZipSource:
         try:
             with self.archive.open(name) as member:
                 return member.read(MAX_FILE_BYTES + 1)
-        except Exception as error:  # zipfile, zlib, lzma and bz2 each raise their own
+        except Exception as error:  # zipfile, zlib, lzma and bz2 raise their own errors
             raise UnreadableImage(f"damaged in the zip ({error})") from error
 
 
 def open_source(path: Path) -> FolderSource | ZipSource:
-    """Open a folder or a zip of images; raises InputError if it holds none."""
+    """Open a folder or a zip of images; raises InputError if it contains none."""
     path = Path(path).expanduser()
     if path.is_dir():
         source = FolderSource(path)
@@ -247,12 +247,12 @@ def open_source(path: Path) -> FolderSource | ZipSource:
 
 
 def is_visible(name: str) -> bool:
-    """Return False for a hidden file or folder and for the __MACOSX folder of a zip."""
+    """Return False for hidden files and folders and for the __MACOSX folder in a zip."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
 def _is_image(name: str) -> bool:
-    """Check the suffix and that no part of the path is hidden."""
+    """Check that the suffix is an image's and that no part of the path is hidden."""
     path = PurePosixPath(name)
     is_shown = all(is_visible(part) for part in path.parts if part != "..")
     return is_shown and path.suffix.lower() in IMAGE_SUFFIXES

@@ -1,7 +1,7 @@
-"""Convert to and from CIELAB (D65) and scale its chrominance for the head of a network.
+"""Convert to and from CIELAB (D65) and scale its chrominance for a network's head.
 
-Lab is in natural units everywhere: lightness L* 0..100, a* and b* about -128..127. OpenCV
-converts in float32, from B, G, R in 0..1. `bgr_batch_to_lab` does the same in PyTorch, for
+Lab is always in natural units: lightness L* in 0..100, a* and b* in about -128..127. OpenCV
+converts in float32, from B, G, R in 0..1. `bgr_batch_to_lab` does the same in PyTorch for
 minibatches that are augmented on a device.
 """
 
@@ -29,16 +29,16 @@ HEAD_SCALES = {  # head: (offset, unit) with y = (ab - offset) / unit
     "relu": (-128.0, 255.0),
     "sigmoid": (-128.0, 255.0),
     "tanh": (0.0, 128.0),
-    "linear": (0.0, 1.0),  # `fit` replaces them: mean and deviation of the training set
+    "linear": (0.0, 1.0),  # `fit` sets the training set's mean and deviation
 }
 
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """The input of a network and the truth for each of N images.
+    """The network inputs and ground truth for N images.
 
-    inputs  (N, 1, H, W), what a network gets
-    truth   (N, C, H, W), what it should predict
+    inputs  (N, 1, H, W), the network's input
+    truth   (N, C, H, W), what the network should predict
     group   (N,) int64, the number of each image's sitter, or None if unknown
     """
 
@@ -74,8 +74,8 @@ class LabImages(ImagePairs):
     inputs, L  (N, 1, H, W) float16, L* in 0..100
     truth, ab  (N, 2, H, W) float16, a* and b* in natural units
 
-    float16 halves the memory. It changes a value by at most 1/32, and the error of an
-    image by less than a ten-thousandth of that error.
+    float16 halves the memory. It changes a value by at most 1/32, and an image's error by
+    less than one ten-thousandth of that error.
     """
 
     L = property(lambda self: self.inputs)
@@ -93,8 +93,8 @@ def is_gray(images: LabImages) -> torch.Tensor:
 def bgr_to_lab(image_bgr: np.ndarray) -> np.ndarray:
     """Convert image_bgr (H, W, 3), uint8 or float32 in 0..1, to image_lab float32.
 
-    Raises ValueError for another dtype or for floats outside 0..1, which OpenCV would
-    clip silently.
+    Raises ValueError for any other dtype or for floats outside 0..1, which OpenCV would
+    silently clip.
     """
     if image_bgr.dtype == np.uint8:
         image_bgr = image_bgr.astype(np.float32) / 255
@@ -117,8 +117,8 @@ def lab_to_bgr(image_lab: np.ndarray) -> np.ndarray:
 def bgr16_to_lab(image_bgr: np.ndarray) -> np.ndarray:
     """Convert image_bgr (H, W, 3) uint16 to image_lab (H, W, 3) float32.
 
-    OpenCV's conversion from sRGB has only 513 gray levels, which shows as steps in a fine
-    gradient. Here a table of all 65536 values gives linear light, and OpenCV converts that.
+    OpenCV's conversion from sRGB has only 513 gray levels, which causes banding in smooth
+    gradients. Here, a table of all 65536 values gives linear light, which OpenCV converts.
     """
     return cv2.cvtColor(_linear_light()[image_bgr], cv2.COLOR_LBGR2Lab)
 
@@ -146,7 +146,7 @@ def to_lab_images(images: torch.Tensor, chunk: int = 256) -> LabImages:
     ab = torch.empty(num_images, 2, height, width, dtype=torch.float16)
     for start in range(0, num_images, chunk):
         batch = images[start : start + chunk].permute(0, 2, 3, 1).contiguous().numpy()
-        tall = batch.reshape(-1, width, 3)  # one tall image: OpenCV uses all cores
+        tall = batch.reshape(-1, width, 3)  # one tall image, so OpenCV uses all cores
         lab = torch.from_numpy(bgr_to_lab(tall)).view(-1, height, width, 3)
         lab = lab.permute(0, 3, 1, 2)
         L[start : start + chunk] = lab[:, :1]
@@ -155,7 +155,7 @@ def to_lab_images(images: torch.Tensor, chunk: int = 256) -> LabImages:
 
 
 def bgr_batch_to_lab(images: torch.Tensor) -> LabImages:
-    """Convert BGR (B, 3, H, W) float32 in 0..1 to LabImages in float32, on its device.
+    """Convert BGR (B, 3, H, W) float32 in 0..1 to float32 LabImages on the same device.
 
     The result differs from `bgr_to_lab` by up to 0.5 because OpenCV interpolates in tables.
     Source: IEC 61966-2-1 (sRGB) and CIE 15 (L*a*b*).
@@ -172,12 +172,12 @@ def bgr_batch_to_lab(images: torch.Tensor) -> LabImages:
 
 
 def _power(values: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Return values**exponent for positive values, in half the time of `pow`."""
+    """Return values**exponent for positive values, in half the time `pow` takes."""
     return values.log().mul_(exponent).exp_()
 
 
 def to_bgr_images(L: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
-    """Join L (N, 1, H, W) and ab (N, 2, H, W), natural units, to (N, 3, H, W) uint8 BGR."""
+    """Convert natural L (N, 1, H, W) and ab (N, 2, H, W) to (N, 3, H, W) uint8 BGR."""
     lab = torch.cat([L, ab], dim=1).float().cpu().permute(0, 2, 3, 1).numpy()
     images = torch.from_numpy(np.stack([lab_to_bgr(image_lab) for image_lab in lab]))
     return images.permute(0, 3, 1, 2)
@@ -188,7 +188,8 @@ class AbScale(nn.Module):
 
     `head` is relu or sigmoid (0..1), tanh (-1..1) or linear (after `fit`: zero mean, unit
     variance on the training set). Offset and unit are buffers, so they are saved with the
-    weights. Both channels share one unit, so the loss is proportional to scale S.
+    weights. Both channels share one unit, so the loss is proportional to
+    the error on scale S.
     """
 
     def __init__(self, head: str):
@@ -206,19 +207,21 @@ class AbScale(nn.Module):
             return
         every_but_channel = [0, *range(2, ab.ndim)]
         self.offset.copy_(ab.mean(dim=every_but_channel, dtype=torch.float32))
-        squares = [  # in chunks: the whole set in float32 needs too much memory
+        squares = [  # in chunks: the whole set in float32 would need too much memory
             (chunk.float() - self._shaped(chunk)).square().sum()
             for chunk in ab.split(256)
         ]
         variance = torch.stack(squares).sum() / ab.numel()
-        self.unit.copy_(variance.sqrt().clamp_min(1e-3))  # not 0 if all images are gray
+        self.unit.copy_(
+            variance.sqrt().clamp_min(1e-3)
+        )  # nonzero even if all images are gray
 
     def encode(self, ab: torch.Tensor) -> torch.Tensor:
         """Scale natural ab (B, 2) or (B, 2, H, W) to the head's range, float32."""
         return (ab.float() - self._shaped(ab)) / self.unit
 
     def decode(self, y: torch.Tensor) -> torch.Tensor:
-        """Scale a head's outputs (B, 2) or (B, 2, H, W) to natural ab, float32."""
+        """Scale a head's outputs (B, 2) or (B, 2, H, W) back to natural ab, float32."""
         return y.float() * self.unit + self._shaped(y)
 
     def loss_on_scale_s(self, loss: float) -> float:

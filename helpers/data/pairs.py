@@ -1,4 +1,4 @@
-"""Gray images and their RGB: the data of the ablation study (report 003)."""
+"""Pairs of gray and RGB images: the data for the ablation study (report 003)."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ NUM_SAMPLES = 500  # training images whose accuracy is recorded after each epoch
 
 
 class GrayRgb(ImagePairs):
-    """Images as the ablation study uses them, without augmentation.
+    """Images for the ablation study, without augmentation.
 
     inputs, gray  (N, 1, H, W) uint8, OpenCV's weighted mean of R, G, B
     truth, rgb    (N, 3, H, W) uint8, R first
@@ -28,10 +28,10 @@ class GrayRgb(ImagePairs):
 
 @dataclass(frozen=True)
 class StudyData:
-    """The images of the ablation study, split.
+    """The images for the ablation study, split.
 
-    train, validation  GrayRgb. The study chooses the epoch on the validation set and
-                       reports the figures of that same set.
+    train, validation  GrayRgb. The study both chooses the epoch and reports its results
+                       on the validation set.
     """
 
     task: ClassVar[str] = "rgb"
@@ -42,7 +42,7 @@ class StudyData:
 
     @property
     def test(self) -> GrayRgb:
-        """The set whose figures the study reports: the validation set."""
+        """The set on which the study reports its results: the validation set."""
         return self.validation
 
     @property
@@ -51,7 +51,7 @@ class StudyData:
         return self.train
 
     def for_training(self, **augmentation) -> Datasets:
-        """Return what `fit` needs; the study does not augment."""
+        """Return the sets for `fit`; the study does not augment."""
         return Datasets(
             self.train,
             validation=self.validation,
@@ -65,9 +65,10 @@ def split_pairs(
 ) -> Split:
     """Split images for the ablation study.
 
-    Where all images lie in folders `train` and `val`, as in faces_80, these folders are
-    the training and the validation set. Otherwise `split_faces` draws a tenth. Of the
-    training set the first `max_images` remain. Raises InputError as `split_faces` does.
+    If all images are in folders named `train` and `val`, as in faces_80, these folders are
+    the training and validation sets. Otherwise, `split_faces` selects a tenth for
+    validation. Only the first `max_images` training images are kept. Raises InputError as
+    `split_faces` does.
     """
     folders = [PurePosixPath(name).parent.name for name in faces.names]
     if set(folders) != {"train", "val"}:
@@ -80,7 +81,7 @@ def split_pairs(
 
 
 def study_data(faces: FaceSet, split: Split) -> StudyData:
-    """Convert the training and the validation set of a split to GrayRgb."""
+    """Convert the training and validation sets of a split to GrayRgb."""
     train, validation = (
         to_gray_rgb(faces.images[index], sitter_numbers(faces, index))
         for index in (split.train, split.test)
@@ -101,15 +102,15 @@ def to_signed(values: torch.Tensor) -> torch.Tensor:
 
 
 def to_bytes(rgb: torch.Tensor) -> torch.Tensor:
-    """Scale RGB from about -1..1 to uint8, rounded; values outside are clipped."""
+    """Scale RGB from about -1..1 to uint8, rounding and clipping."""
     return ((rgb.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_wrapped_bytes(rgb: torch.Tensor) -> torch.Tensor:
-    """Scale RGB from about -1..1 to uint8 as the study's program did, with its mistake.
+    """Scale RGB from about -1..1 to uint8 as the study's code did, including its bug.
 
-    Values outside wrap around: 256 becomes 0 and -1 becomes 255. A red above 1 vanishes,
-    and light skin turns cyan.
+    Out-of-range values wrap around: 256 becomes 0 and -1 becomes 255. Red values above 1
+    wrap to nearly 0, so light skin turns cyan.
     """
     return (
         ((rgb.float() / 2 + 0.5) * 255).to(torch.int64).remainder(256).to(torch.uint8)

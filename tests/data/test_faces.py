@@ -223,7 +223,7 @@ def without(files: dict[str, bytes], *what: str) -> dict[str, bytes]:
         ((), "groups.csv", {"t0", "t1"}),
         (("csv",), "the JPEG comments", {"s0", "s1", "s2"}),
         (("csv", "comment"), "the file names", {"s00", "s01", "s02", "s03"}),
-        (("csv", "comment", "name"), "the sub-folders", {f"f{i}" for i in range(6)}),
+        (("csv", "comment", "name"), "the subfolders", {f"f{i}" for i in range(6)}),
         (("csv", "comment", "name", "folder"), "", None),
     ],
 )
