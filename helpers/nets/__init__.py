@@ -38,7 +38,7 @@ NETWORKS = {
 
 
 def build(name: str, **options) -> ChrominanceNet | RgbNet:
-    """Build a network by its name; `options` are those of its class.
+    """Build a network by name; `options` are passed to its class.
 
     Raises ValueError for an unknown name.
     """

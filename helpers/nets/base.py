@@ -1,4 +1,4 @@
-"""Base classes of all networks, shared layers, and measures of size."""
+"""Base classes for all networks, shared layers, and measures of model size."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +20,14 @@ ACTIVATIONS = {
 
 
 class Network(nn.Module):
-    """Base class of all networks.
+    """Base class for all networks.
 
-    task        what it predicts, see `evaluation.task`
-    input_name  what `forward` takes
-    size        side in pixels of the images that it is made for
+    task        what it predicts; see `evaluation.task`
+    input_name  the input of `forward`, in words
+    size        side in pixels of the images it is designed for
     num_down    H and W must be multiples of 2^num_down
-    upscale     how many times it enlarges its map, to the size of its input
-    flip_tta    average the prediction with that for the mirror image
+    upscale     factor by which its own map is upsampled to the size of its input
+    flip_tta    average the predictions for the image and its mirror image
     """
 
     task = "map"
@@ -45,9 +45,9 @@ class Network(nn.Module):
     def predict(self, inputs: torch.Tensor) -> torch.Tensor:
         """Predict from natural L* (B, 1, H, W) in 0..100, or from gray in 0..255.
 
-        Returns float32: natural ab, (B, 2, H, W) or the means (B, 2); or RGB (B, 3, H, W),
-        about -1..1. With `flip_tta` it is the average of the predictions for the image
-        and for its mirror image.
+        Returns float32: natural ab (B, 2, H, W), its means (B, 2), or RGB (B, 3, H, W) in
+        about -1..1. With `flip_tta`, the predictions for the image and its mirror image
+        are averaged.
         """
         return self._average(self.predict_once, inputs)
 
@@ -64,36 +64,36 @@ class Network(nn.Module):
 
 
 class ChrominanceNet(Network):
-    """A network that predicts a map of chrominance from lightness.
+    """A network that predicts a chrominance map from lightness.
 
-    A subclass sets `self.scale` (an AbScale) and defines `forward`, from L*/100,
-    (B, 1, H, W) float32 in 0..1, to values on the scale of its head.
+    A subclass sets `self.scale` (an AbScale) and defines `forward`, which maps L*/100
+    (B, 1, H, W) float32 in 0..1 to values on the scale of its head.
     """
 
     scale: AbScale
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
-        """Return the labels of natural ab (B, 2, H, W): the map itself."""
+        """Return the labels for natural ab (B, 2, H, W): the map itself."""
         return ab
 
     def target(self, ab: torch.Tensor) -> torch.Tensor:
-        """Return the labels of natural ab (B, 2, H, W) on the scale of the head."""
+        """Return the labels for natural ab (B, 2, H, W) on the head's scale."""
         return self.scale.encode(self.true_ab(ab))
 
     def fit_scale(self, ab: torch.Tensor) -> None:
-        """Fit the scale of the head to the natural ab (N, 2, H, W) of the training set."""
+        """Fit the head's scale to the training set's natural ab (N, 2, H, W)."""
         self.scale.fit(self.true_ab(ab))
 
     def inputs(self, minibatch: LabImages) -> torch.Tensor:
-        """Return the input of `forward` for a minibatch."""
+        """Return the input to `forward` for a minibatch."""
         return minibatch.L.float() / L_MAX
 
     def loss(self, y: torch.Tensor, minibatch: LabImages) -> torch.Tensor:
-        """Return the mean squared error of an output of `forward`, on the head's scale."""
+        """Return the mean squared error of `forward`'s output, on the head's scale."""
         return F.mse_loss(y.float(), self.target(minibatch.ab))
 
     def reported(self, loss: float) -> float:
-        """Convert a loss to the scale on which it is reported: scale S."""
+        """Convert a loss to scale S, on which it is reported."""
         return self.scale.loss_on_scale_s(loss)
 
     def predict_once(self, L: torch.Tensor) -> torch.Tensor:
@@ -103,15 +103,15 @@ class ChrominanceNet(Network):
     def predict_map(self, L: torch.Tensor) -> torch.Tensor:
         """Predict natural ab at the network's own resolution: the mean of each cell.
 
-        L (B, 1, H, W) in 0..100; returns (B, 2, H/upscale, W/upscale) float32. The map that
-        a network enlarges bilinearly in `forward` is trained as the coefficients of that
-        interpolation. The mean of each cell is closer to the truth.
+        L (B, 1, H, W) in 0..100; returns (B, 2, H/upscale, W/upscale) float32. If
+        `forward` upsamples its map bilinearly, that map is trained as the coefficients of
+        the interpolation; the mean of each upsampled cell is closer to the truth.
         """
         return F.avg_pool2d(self.predict(L), self.upscale)
 
 
 class MeanNet(ChrominanceNet):
-    """A network that predicts the mean a* and the mean b* of an image."""
+    """A network that predicts an image's mean a* and mean b*."""
 
     task = "mean"
 
@@ -152,7 +152,7 @@ class RgbNet(Network):
 
 @contextmanager
 def evaluation_mode(net: nn.Module) -> Iterator[None]:
-    """Put `net` in evaluation mode, without gradients; restore each layer's mode."""
+    """Put `net` in evaluation mode, without gradients; then restore each layer's mode."""
     was_training = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -164,7 +164,7 @@ def evaluation_mode(net: nn.Module) -> Iterator[None]:
 
 
 def activation(head: str) -> nn.Module:
-    """Return the last layer of a head; raise ValueError for an unknown name."""
+    """Return the activation layer of a head; raise ValueError for an unknown name."""
     if head not in ACTIVATIONS:
         raise ValueError(f"head {head!r}: use one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[head]()
@@ -179,14 +179,14 @@ def init_to_neutral(last_layer: nn.Module, head: str) -> None:
 
 
 def norm_and_relu(maps: int, slope: float = 0.0) -> list[nn.Module]:
-    """Return BatchNorm and ReLU, or LeakyReLU with this slope."""
+    """Return BatchNorm, followed by ReLU or, if `slope` is not 0, by LeakyReLU."""
     return [nn.BatchNorm2d(maps), nn.LeakyReLU(slope) if slope else nn.ReLU()]
 
 
 def transposed_decoder(
     channels: int, maps: Sequence[int], head: str, slope: float = 0.0
 ) -> list[nn.Module]:
-    """Return 4x4 transposed convolutions of stride 2: to each of `maps`, then to a*, b*."""
+    """Return 4x4 stride-2 transposed convolutions, to each of `maps` and then to a*, b*."""
     layers: list[nn.Module] = []
     for width in maps:
         convolution = nn.ConvTranspose2d(channels, width, 4, 2, 1)
@@ -196,15 +196,15 @@ def transposed_decoder(
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Return the number of trained parameters."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
 def count_gflop(net: Network) -> float:
-    """Return the 10^9 multiplications and additions of `predict` for one image.
+    """Return the multiplications and additions of `predict` for one image, in 10^9.
 
-    The image has the size that the network is made for; with `flip_tta`, both passes
-    count.
+    The image has the size the network is designed for. With `flip_tta`, both passes are
+    counted.
     """
     counter = FlopCounterMode(display=False)
     device = next(net.parameters()).device
@@ -214,10 +214,10 @@ def count_gflop(net: Network) -> float:
 
 
 def size_table(net: Network, size: int = 0) -> str:
-    """Return each layer's output size and parameters, measured by a forward pass.
+    """Return a table of each layer's output size and parameters, from a forward pass.
 
-    `size` is the side of the input in pixels; 0 takes the size that the network is made
-    for. The network is left as it was.
+    `size` is the side of the input in pixels; 0 means the size the network is designed
+    for. The network is left unchanged.
     """
     size = size or net.size
     rows, hooks = [], []

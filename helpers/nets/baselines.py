@@ -1,7 +1,7 @@
-"""Predictors that a network must beat: constants and tables, fitted in one pass.
+"""Baselines that a network must beat: constants and lookup tables, fitted in one pass.
 
 Each is fitted to the training set and predicts natural ab from natural L* (or RGB from
-gray), as a network's `predict` does, so that one `evaluate` serves all.
+gray), as a network's `predict` does, so the same `evaluate` works for all.
 """
 
 import torch
@@ -13,7 +13,7 @@ CHUNK = 256  # images converted to float at a time
 
 
 class Baseline:
-    """Base class: a baseline predicts the color of each pixel unless it says otherwise."""
+    """Base class for baselines, which predict the color of each pixel by default."""
 
     task = "map"
 
@@ -22,7 +22,7 @@ class Baseline:
 
 
 class NeutralGray(Baseline):
-    """a* = b* = 0 everywhere: the photograph without color."""
+    """a* = b* = 0 everywhere: the image without color."""
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
         """Return zeros (B, 2, H, W)."""
@@ -41,7 +41,7 @@ class MeanColor(Baseline):
 
 
 class MeanChrominance(MeanColor):
-    """The same constant as a prediction of the mean (a*, b*) of an image."""
+    """The same constant, as the prediction for an image's mean (a*, b*)."""
 
     task = "mean"
 
@@ -51,7 +51,7 @@ class MeanChrominance(MeanColor):
 
 
 class PixelMean(Baseline):
-    """The mean (a*, b*) of the training set at each pixel position."""
+    """The training set's mean (a*, b*) at each pixel position."""
 
     def __init__(self, train: LabImages):
         self.ab = train.ab.mean(dim=0, dtype=torch.float32)  # (2, H, W)
@@ -62,12 +62,12 @@ class PixelMean(Baseline):
 
 
 class LightnessTable(Baseline):
-    """A table of 256 entries: level of L* -> mean (a*, b*) of the training pixels.
+    """A table with 256 entries: level of L* -> mean (a*, b*) of the training pixels.
 
-    levels  entries over the range of the input
-    cell    None, or the side in pixels of the squares that have a table each
+    levels  number of entries over the range of the input
+    cell    None, or the side in pixels of square cells with a separate table each
 
-    Entries without a training pixel hold the mean of the training set.
+    Entries without training pixels are set to the training set's mean.
     """
 
     levels = 256
@@ -93,7 +93,7 @@ class LightnessTable(Baseline):
         self.table = torch.where(count > 0, total / count.clamp_min(1), mean).float()
 
     def predict(self, L: torch.Tensor) -> torch.Tensor:
-        """Return the table's color of each pixel, (B, 2, H, W)."""
+        """Return the color from the table for each pixel, (B, 2, H, W)."""
         return self.table[:, self._entry(L)].transpose(0, 1)
 
     def _values(self, inputs: torch.Tensor, truth: torch.Tensor):
@@ -122,7 +122,7 @@ class LightnessTable(Baseline):
 
 
 class PositionTable(LightnessTable):
-    """One table of 32 levels per cell of 4x4 pixels: it depends on the position."""
+    """A separate table with 32 levels for each cell of 4x4 pixels, to use the position."""
 
     levels = 32
     cell = 4
@@ -131,7 +131,7 @@ class PositionTable(LightnessTable):
 class RgbTable(LightnessTable):
     """A table gray -> mean RGB of the training pixels, for the ablation study.
 
-    An entry holds the mean of R, G, B minus gray; the pixel's own gray is added.
+    An entry is the mean of R, G, B minus gray; `predict` adds the pixel's own gray.
     """
 
     task = "rgb"
@@ -151,7 +151,7 @@ class RgbTable(LightnessTable):
 
 
 class RgbPositionTable(RgbTable):
-    """One table of 32 levels per cell of 4x4 pixels."""
+    """A separate table with 32 levels for each cell of 4x4 pixels."""
 
     levels = 32
     cell = 4

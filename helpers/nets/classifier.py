@@ -1,4 +1,4 @@
-"""A U-Net that predicts a probability for each bin of the ab plane, for each pixel."""
+"""A U-Net that predicts, for each pixel, a probability distribution over ab bins."""
 
 import torch
 from torch import nn
@@ -8,28 +8,29 @@ from helpers.data.lab import L_MAX
 from helpers.nets.base import ChrominanceNet
 from helpers.nets.unet import UNetTrunk
 
-REACH = 110  # |a*| and |b*| of sRGB are smaller
-NEIGHBORS = 5  # bins among which a pixel's label is divided
-SMOOTHING = 5.0  # sigma of the smoothed histogram, natural units
-MIN_FREQUENCY = 1e-8  # of a bin, so that its logarithm is finite
+REACH = 110  # |a*| and |b*| are smaller in sRGB
+NEIGHBORS = 5  # bins over which a pixel's label is spread
+SMOOTHING = 5.0  # sigma for smoothing the histogram, natural units
+MIN_FREQUENCY = 1e-8  # lower limit for a bin, so its logarithm is finite
 
 
 class Classifier(ChrominanceNet):
-    """The U-Net's trunk with a probability for each of Q bins instead of two values.
+    """The U-Net's trunk, with a probability for each of Q bins instead of a* and b*.
 
     base, levels, max_channels, unshuffle, up_convs  see `UNetTrunk`
-    grid         distance between two bins on the ab plane, natural units
-    num_bins     Q: the bins of the grid that occur most often in the training set, after
+    grid         distance between neighboring bins on the ab plane, natural units
+    num_bins     Q: number of bins, those that are most frequent in the training set after
                  smoothing (`fit_scale`)
-    lam          lambda of the paper, the uniform share in the frequencies by whose inverse
-                 a pixel is weighted: 1 weights all alike, 1/2 is the paper's rebalancing
+    lam          the paper's lambda, the weight of the uniform distribution when it is mixed
+                 with the bin frequencies; pixels are weighted by the mixture's inverse.
+                 1 weights all equally, 1/2 is the paper's rebalancing
     temperature  1 decodes to the mean of the bins, near 0 to the most probable; 0.38 is the
-                 paper's annealed mean. It is a buffer, so that weights carry it; change it
-                 without training by `net.temperature.fill_(0.38)`
+                 paper's annealed mean. It is a buffer, saved with the weights; to change it
+                 without training, use `net.temperature.fill_(0.38)`
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> logits
-    (B, Q, H/unshuffle, W/unshuffle). An untrained network predicts the frequencies of the
-    training set.
+    (B, Q, H/unshuffle, W/unshuffle). An untrained network predicts the bin frequencies
+    of the training set.
     Source: Zhang, Isola and Efros, ECCV 2016, with a finer grid (theirs is 10).
     """
 
@@ -63,19 +64,19 @@ class Classifier(ChrominanceNet):
         self.register_buffer("nearest", torch.empty(0), persistent=False)
         self.fit_scale(
             torch.zeros(1, 2, unshuffle, unshuffle)
-        )  # gray, until it is trained
+        )  # all gray until trained
         self.register_load_state_dict_post_hook(_tabulate)
 
     @property
     def weights(self) -> torch.Tensor:
-        """The weight of a pixel in the loss by its nearest bin, (Q,); on average 1."""
+        """The weight of a pixel in the loss, by its nearest bin, (Q,); 1 on average."""
         mixed = (1 - self.lam) * self.frequency + self.lam / len(self.frequency)
         return (1 / mixed) / (self.frequency / mixed).sum()
 
     def fit_scale(self, ab: torch.Tensor) -> None:
-        """Choose bins and frequencies from natural ab (N, 2, H, W) of the training set.
+        """Choose the bins and frequencies from the training set's natural ab (N, 2, H, W).
 
-        The frequencies are those of the nearest grid points, smoothed over the plane.
+        Pixels are counted at their nearest grid points; the histogram is then smoothed.
         """
         reach = int(REACH / self.grid)
         side = 2 * reach + 1
@@ -95,15 +96,16 @@ class Classifier(ChrominanceNet):
         _tabulate(self)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) in 0..1 to logits (B, Q, H/unshuffle, W/unshuffle)."""
+        """Map L*/100 (B, 1, H, W) in 0..1 to logits (B, Q, H/unshuffle, W/unshuffle)."""
         return self.last(self.trunk(L)) + self.frequency.log().view(-1, 1, 1)
 
     def target(self, ab: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the soft encoding of natural ab (B, 2, H, W) at the size of the logits.
 
-        It consists of the five bins nearest to the rounded (a, b), the nearest first,
-        (B, 5, H/unshuffle, W/unshuffle) int64, and of their shares in the same shape:
-        exp(-d^2 / (2 sigma^2)), normalized, d from the exact color, sigma half the grid.
+        It consists of the five bins nearest to the rounded (a, b), nearest first,
+        (B, 5, H/unshuffle, W/unshuffle) int64, and their weights in the same shape:
+        exp(-d^2 / (2 sigma^2)), normalized; d is measured from the exact color, and sigma
+        is half of `grid`.
         """
         small = self._small(self.true_ab(ab))
         a, b = (small.round().long().clamp(-REACH, REACH) + REACH).unbind(1)
@@ -115,13 +117,13 @@ class Classifier(ChrominanceNet):
         return bins.permute(0, 3, 1, 2), shares.permute(0, 3, 1, 2)
 
     def loss(self, y: torch.Tensor, minibatch) -> torch.Tensor:
-        """Return the cross-entropy of the soft encoding, weighted by the nearest bin."""
+        """Return the cross-entropy with the soft encoding, weighted by the nearest bin."""
         bins, shares = self.target(minibatch.ab)
         log_p = y.float().log_softmax(dim=1).gather(1, bins)
         return -(self.weights[bins[:, 0]] * (shares * log_p).sum(dim=1)).mean()
 
     def reported(self, loss: float) -> float:
-        """Return the loss unchanged: cross-entropy in nats per pixel, no squared error."""
+        """Return the loss unchanged: cross-entropy in nats per pixel, not squared error."""
         return loss
 
     def decode(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -130,19 +132,19 @@ class Classifier(ChrominanceNet):
         return F.conv2d(p, self.centers.t()[:, :, None, None])
 
     def predict_once(self, L: torch.Tensor) -> torch.Tensor:
-        """Predict natural ab (B, 2, H, W) in one pass, enlarged bilinearly."""
+        """Predict natural ab (B, 2, H, W) in one pass, upsampled bilinearly."""
         ab = self._map_once(L)
         return F.interpolate(ab, scale_factor=self.upscale, mode="bilinear")
 
     def predict_map(self, L: torch.Tensor) -> torch.Tensor:
-        """Predict the map that is trained: (B, 2, H/unshuffle, W/unshuffle) natural ab."""
+        """Predict natural ab at the trained size, (B, 2, H/unshuffle, W/unshuffle)."""
         return self._average(self._map_once, L)
 
     def _map_once(self, L: torch.Tensor) -> torch.Tensor:
         return self.decode(self(L.float() / L_MAX), self.temperature)
 
     def extra_repr(self) -> str:
-        """Show the options that distinguish two classifiers when they are printed."""
+        """Return the options that distinguish classifiers, for printing a network."""
         return f"grid={self.grid}, lam={self.lam}"
 
     def _small(self, ab: torch.Tensor) -> torch.Tensor:
@@ -150,7 +152,7 @@ class Classifier(ChrominanceNet):
 
 
 def _tabulate(net: Classifier, *_) -> None:
-    """Tabulate the nearest bins of each whole (a, b): a look-up is faster than a search."""
+    """Tabulate the nearest bins for each integer (a, b); a lookup is faster than search."""
     axis = torch.arange(
         -REACH, REACH + 1, device=net.centers.device, dtype=torch.float32
     )

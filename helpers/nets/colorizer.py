@@ -15,16 +15,16 @@ from helpers.nets.base import (
 
 
 class Colorizer(ChrominanceNet):
-    """An encoder and decoder without skip connections.
+    """An encoder-decoder without skip connections.
 
     maps       feature maps after each of the N downsampling layers; the decoder mirrors
-               them. An int stands for the same number after all `num_down` layers.
+               them. An int means the same number after each of the `num_down` layers.
     num_down   N, if `maps` is an int (the assignment starts with 5: 128 -> 4 -> 128)
-    upsample   "transposed": 4x4 transposed convolution of stride 2;
+    upsample   "transposed": 4x4 transposed convolution with stride 2;
                "nearest": nearest-neighbor upsampling, then a 3x3 convolution
     batchnorm  BatchNorm after each hidden convolution
     head       relu, sigmoid, tanh or linear
-    labels     scale of the labels, by the name of a head; by default the head's own
+    labels     head whose scale the labels use; by default, `head`
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^N -> (B, 2, H, W).
     Source: the assignment, "Colorize the image" and "Batch Normalization".
@@ -65,7 +65,7 @@ class Colorizer(ChrominanceNet):
         self.up = nn.Sequential(*up, *last, activation(head))
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
+        """Map L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
         return self.up(self.down(L))
 
 

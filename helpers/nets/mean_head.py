@@ -1,4 +1,4 @@
-"""A U-Net with a separate head for the mean color, for people it has not seen."""
+"""A U-Net with a separate head for the mean color, to generalize to unseen people."""
 
 import torch
 from torch import nn
@@ -6,15 +6,15 @@ from torch.nn import functional as F
 
 from helpers.nets.unet import UNet
 
-NUM_QUANTILES = 7  # of L*, which describe the light in an image
-POOL = 4  # side in pixels over which L* is averaged first, against noise
-DROPOUT = 0.5  # share of the encoder's features that the mean head does without
+NUM_QUANTILES = 7  # quantiles of L*, which describe an image's lighting
+POOL = 4  # side of the cells, in pixels, over which L* is averaged to reduce noise
+DROPOUT = 0.5  # dropout rate for the encoder's features in the mean head
 
 
 def lightness_features(L: torch.Tensor) -> torch.Tensor:
-    """L*/100 (B, 1, H, W) to (B, 7): its 5 % quantile, and the steps to the next ones.
+    """Map L*/100 (B, 1, H, W) to (B, 7): its 5% quantile and the steps to the next ones.
 
-    The quantiles are at 5, 20, ..., 95 %; the steps are shifted and scaled to about -1..1.
+    The quantiles are at 5, 20, ..., 95%; all values are shifted and scaled to about -1..1.
     """
     shares = torch.linspace(0.05, 0.95, NUM_QUANTILES, device=L.device)
     pixels = F.avg_pool2d(L, POOL).flatten(1)
@@ -24,13 +24,12 @@ def lightness_features(L: torch.Tensor) -> torch.Tensor:
 
 
 class MeanHeadUNet(UNet):
-    """A U-Net that predicts the mean color apart from the differences to it.
+    """A U-Net that predicts the mean color separately from the deviations from it.
 
-    The mean color of an image comes from its light and its background, and a U-Net
-    memorizes it person by person. Here the map has a mean of zero. The mean is a linear
-    function of the quantiles of L* and of the encoder's features, and does not train the
-    encoder. Dropout uses torch's global generator, which the training loop seeds at every
-    step.
+    An image's mean color depends on the lighting and the background, and a U-Net memorizes
+    it for each person. Here, the map has zero mean. The mean is a linear function of the
+    quantiles of L* and the encoder's features, and its gradient does not reach the encoder.
+    Dropout uses torch's global generator, which the training loop seeds at every step.
 
     Options and forward: see `UNet`.
     """
@@ -45,7 +44,7 @@ class MeanHeadUNet(UNet):
             nn.init.zeros_(layer.bias)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
+        """Map L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
         levels = self.trunk.encode(L)
         features = levels[-1].mean(dim=(2, 3)).detach()
         features = F.dropout(features, DROPOUT, self.training)

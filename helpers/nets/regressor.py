@@ -1,4 +1,4 @@
-"""The regressor: from the lightness of an image to its mean a* and mean b*."""
+"""The regressor, which predicts an image's mean a* and mean b* from its lightness."""
 
 import torch
 from torch import nn
@@ -10,16 +10,16 @@ NUM_MODULES = 7  # 128 -> 1
 
 
 class Regressor(MeanNet):
-    """Seven modules of 5x5 convolution, stride 2, and ReLU: from 128 pixels to 1.
+    """Seven modules, each a 5x5 stride-2 convolution and a ReLU, from 128 pixels to 1.
 
     maps       feature maps in the hidden layers (the assignment starts with 3)
     batchnorm  BatchNorm after each hidden convolution
-    head       relu, sigmoid, tanh or linear; the assignment's seventh ReLU is "relu"
+    head       relu, sigmoid, tanh or linear; "relu" is the assignment's seventh ReLU
     flip_tta   average the predictions for the image and its mirror image, which have the
                same mean color
 
     The hidden weights are initialized as in He et al. (ICCV 2015). With PyTorch's default,
-    each layer would halve its input, and little would remain after seven layers.
+    each layer would halve the signal, leaving little of it after seven layers.
 
     forward: L*/100 (B, 1, 128, 128) -> (B, 2) on the scale of the head.
     Source: the assignment, "Build a simple regressor".
@@ -50,5 +50,5 @@ class Regressor(MeanNet):
         self.layers = nn.Sequential(*layers, last, activation(head))
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) to (B, 2); larger outputs than 1 x 1 are averaged."""
+        """Map L*/100 (B, 1, H, W) to (B, 2); outputs larger than 1 x 1 are averaged."""
         return self.layers(L).mean(dim=(2, 3))

@@ -1,7 +1,7 @@
-"""The networks of report 000 on the course's photographs, layer by layer.
+"""The networks from report 000 on the course's photographs, layer by layer.
 
-They are initialized by PyTorch's defaults, and their convolutions have a bias although
-BatchNorm follows, as in the report.
+As in the report, they use PyTorch's default initialization, and their convolutions have a
+bias even though BatchNorm follows.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from helpers.nets.base import (
 
 
 class PooledRegressor(MeanNet):
-    """Seven 3x3 convolutions, max-pooling after six of them, and a linear layer.
+    """Seven 3x3 convolutions, the first six with max pooling, and a linear layer.
 
     forward: L*/100 (B, 1, 128, 128) -> 128, 64, 32, 16, 8, 4, 2 -> (B, 2).
     """
@@ -35,16 +35,16 @@ class PooledRegressor(MeanNet):
         self.layers = nn.Sequential(*layers, *last)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, 128, 128) in 0..1 to (B, 2)."""
+        """Map L*/100 (B, 1, 128, 128) in 0..1 to (B, 2)."""
         return self.layers(L)
 
 
 class PooledColorizer(ChrominanceNet):
-    """3x3 convolutions with max-pooling down, 4x4 transposed convolutions up.
+    """3x3 convolutions with max pooling, then 4x4 transposed convolutions.
 
-    maps, up_maps  feature maps after each layer down, and after each hidden layer up
+    maps, up_maps  feature maps after each encoder layer and each hidden decoder layer
     head, labels   see `Colorizer`
-    planes         input planes: 1, or 3 with the two means beside L*
+    planes         input planes: 1 for L*, or 3 for L* and the two means
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^len(maps) -> (B, 2, H, W).
     """
@@ -64,15 +64,15 @@ class PooledColorizer(ChrominanceNet):
         self.layers = nn.Sequential(*_pooled(planes, maps), *up)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        """Planes (B, planes, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
+        """Map planes (B, planes, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
         return self.layers(planes)
 
 
 class GuidedColorizer(ChrominanceNet):
-    """The colorizer with a trained regressor's two means as planes beside L*.
+    """The colorizer, with a trained regressor's two means as additional input planes.
 
-    The regressor is not trained further and always in evaluation mode. It gets the
-    image at 128 x 128 pixels, the size that it is made for.
+    The regressor is frozen and always in evaluation mode. It gets the image at 128 x 128
+    pixels, the size it is designed for.
     """
 
     def __init__(self, **options):
@@ -87,7 +87,7 @@ class GuidedColorizer(ChrominanceNet):
         return self.colorizer.scale
 
     def load_pretrained(self, regressor: PooledRegressor) -> None:
-        """Copy the weights of a trained regressor."""
+        """Copy a trained regressor's weights."""
         self.regressor.load_state_dict(regressor.state_dict())
 
     def train(self, mode: bool = True) -> "GuidedColorizer":
@@ -97,7 +97,7 @@ class GuidedColorizer(ChrominanceNet):
         return self
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) to (B, 2, H, W) on the scale of the head."""
+        """Map L*/100 (B, 1, H, W) to (B, 2, H, W) on the scale of the head."""
         size = [self.regressor.size] * 2
         small = L if list(L.shape[2:]) == size else F.interpolate(L, size, mode="area")
         means = self.regressor(small)[:, :, None, None].expand(-1, -1, *L.shape[2:])

@@ -1,7 +1,7 @@
-"""The networks of report 001 on the course's photographs, layer by layer.
+"""The networks from report 001 on the course's photographs, layer by layer.
 
-They are initialized by PyTorch's defaults, and their convolutions have a bias although
-BatchNorm follows, as in the report.
+As in the report, they use PyTorch's default initialization, and their convolutions have a
+bias even though BatchNorm follows.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MAPS = (32, 64, 128, 256, 256, 512)  # architecture 1
 
 
 class StridedRegressor(MeanNet):
-    """Six 4x4 convolutions of stride 2 with BatchNorm and LeakyReLU, and a linear layer.
+    """Six 4x4 stride-2 convolutions with BatchNorm and LeakyReLU, and a linear layer.
 
     maps  feature maps after each convolution (architecture 1 or 2)
     forward: L*/100 (B, 1, 128, 128) -> 64, 32, 16, 8, 4, 2 -> (B, 2).
@@ -30,7 +30,7 @@ class StridedRegressor(MeanNet):
         self.layers = nn.Sequential(*_strided(maps), *last)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, 128, 128) in 0..1 to (B, 2) in 0..1."""
+        """Map L*/100 (B, 1, 128, 128) in 0..1 to (B, 2) in 0..1."""
         return self.layers(L)
 
 
@@ -48,7 +48,7 @@ class StridedColorizer(ChrominanceNet):
         self.layers = nn.Sequential(*_strided(maps), *up)
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) to (B, 2, H, W) on the scale of the head."""
+        """Map L*/100 (B, 1, H, W) to (B, 2, H, W) on the scale of the head."""
         return self.layers(L)
 
 

@@ -1,4 +1,4 @@
-"""The networks of the ablation study (report 003): from gray to RGB at the same size."""
+"""The networks in the ablation study (report 003), from gray to RGB at the same size."""
 
 import torch
 from torch import nn
@@ -8,12 +8,12 @@ from helpers.nets.base import RgbNet
 
 
 class Stack(RgbNet):
-    """`layers` convolutions with `kernel` x `kernel` weights and ReLU between them.
+    """A stack of `layers` convolutions, `kernel` x `kernel`, with ReLU in between.
 
     maps       feature maps of the hidden layers
     batchnorm  "": none;
-               "everywhere": after each convolution, including the last one, and always with
-               the statistics of the minibatch, also in evaluation mode: as in the study;
+               "everywhere": after each convolution, including the last, and with minibatch
+               statistics even in evaluation mode, as in the study;
                "hidden": after each hidden convolution, with running statistics
     tanh       end with a Tanh
 
@@ -45,12 +45,12 @@ class Stack(RgbNet):
         self.layers = nn.Sequential(*steps, *([nn.Tanh()] if tanh else []))
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
-        """Gray (B, 1, H, W) in -1..1 to RGB (B, 3, H, W)."""
+        """Map gray (B, 1, H, W) in -1..1 to RGB (B, 3, H, W)."""
         return self.layers(gray)
 
 
 class FlatUNet(RgbNet):
-    """The study's U-Net: skips, but no pooling; 5x5 convolutions 1-8-12-18-16, 12, 3."""
+    """The study's U-Net: skips but no pooling; 5x5 convolutions 1-8-12-18-16, 12, 3."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ class FlatUNet(RgbNet):
         self.fifth, self.last = _conv(16 + 12, 12), _conv(12 + 8, 3)
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
-        """Gray (B, 1, H, W) in -1..1 to RGB (B, 3, H, W)."""
+        """Map gray (B, 1, H, W) in -1..1 to RGB (B, 3, H, W)."""
         first = F.relu(self.first(gray))
         second = F.relu(self.second(first))
         x = F.relu(self.fourth(F.relu(self.third(second))))
@@ -68,7 +68,7 @@ class FlatUNet(RgbNet):
 
 
 class WeirdNet(RgbNet):
-    """The study's Weird-Net: three stems of 8, 16 and 32 maps, halved, joined in pairs.
+    """The study's Weird-Net: stems with 8, 16 and 32 maps, halved and joined in pairs.
 
     Stems 1 -> 8, 16, 32 -> 4, 8, 16; pairs 12, 20, 24 -> 6, 10, 12; all 28 -> 8 -> 3.
     """
@@ -82,7 +82,7 @@ class WeirdNet(RgbNet):
         self.join, self.last = _conv(6 + 10 + 12, 8), _conv(8, 3)
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
-        """Gray (B, 1, H, W) in -1..1 to RGB (B, 3, H, W)."""
+        """Map gray (B, 1, H, W) in -1..1 to RGB (B, 3, H, W)."""
         narrow, middle, wide = (
             F.leaky_relu(half(F.leaky_relu(stem(gray))))
             for stem, half in zip(self.stems, self.halves, strict=True)

@@ -1,4 +1,4 @@
-"""A U-Net on unshuffled planes that predicts a small map of a*, b*."""
+"""A U-Net on pixel-unshuffled input that predicts a low-resolution map of a*, b*."""
 
 import torch
 from torch import nn
@@ -14,15 +14,15 @@ from helpers.nets.base import (
 
 
 class UNetTrunk(nn.Module):
-    """A U-Net without its last layer, at a half or a quarter of the input's size.
+    """A U-Net without its last layer, at half or a quarter of the input's size.
 
-    base          feature maps of the first level; each further level has twice as many, up
+    base          feature maps at the first level; each further level has twice as many, up
                   to `max_channels`
-    levels        number of resolutions: with unshuffle 2, an image of 128 pixels and 4
-                  levels: 64 -> 32 -> 16 -> 8 and back
-    unshuffle     PixelUnshuffle factor of the input: every pixel is kept, as
+    levels        number of resolutions; with 4 levels and unshuffle 2, an image of 128
+                  pixels goes 64 -> 32 -> 16 -> 8 and back
+    unshuffle     PixelUnshuffle factor for the input: every pixel is kept, in
                   unshuffle x unshuffle channels
-    up_convs      convolutions per level of the decoder, 1 or 2
+    up_convs      convolutions per decoder level, 1 or 2
 
     forward: (B, 1, H, W), H and W multiples of unshuffle * 2^(levels - 1), to feature maps
     (B, base, H/unshuffle, W/unshuffle).
@@ -50,11 +50,11 @@ class UNetTrunk(nn.Module):
         )
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) to feature maps (B, base, H/unshuffle, W/unshuffle)."""
+        """Map L*/100 (B, 1, H, W) to feature maps (B, base, H/unshuffle, W/unshuffle)."""
         return self.decode(self.encode(L))
 
     def encode(self, L: torch.Tensor) -> list[torch.Tensor]:
-        """Return the feature maps of each level of the encoder, the finest first."""
+        """Return the feature maps of each encoder level, finest first."""
         first, *others = self.down
         levels = [first(self.unshuffle(L))]
         for block in others:
@@ -62,7 +62,7 @@ class UNetTrunk(nn.Module):
         return levels
 
     def decode(self, levels: list[torch.Tensor]) -> torch.Tensor:
-        """Upsample from the coarsest level, joining each level with its skip."""
+        """Upsample from the coarsest level, concatenating each level's skip connection."""
         *skips, x = levels
         for block, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
@@ -71,11 +71,11 @@ class UNetTrunk(nn.Module):
 
 
 class UpscaleBlock(nn.Module):
-    """A step from a quarter of the input's size to a half, with all pixels of L* beside it.
+    """A step from a quarter to half of the input's size that also uses all pixels of L*.
 
     forward: feature maps (B, before, H/unshuffle, W/unshuffle) and L (B, 1, H, W) to
     feature maps (B, maps, H/2, W/2).
-    Source: Shi and others, Real-Time Single Image Super-Resolution, CVPR 2016 (shuffle).
+    Source: Shi et al., Real-Time Single Image Super-Resolution, CVPR 2016 (PixelShuffle).
     """
 
     def __init__(self, before: int, maps: int, unshuffle: int):
@@ -90,17 +90,17 @@ class UpscaleBlock(nn.Module):
         self.convolution = _convolutions(between + 4, maps, 1)
 
     def forward(self, x: torch.Tensor, L: torch.Tensor) -> torch.Tensor:
-        """Feature maps at a quarter of the size, and L*/100, to feature maps at a half."""
+        """Map feature maps at a quarter of the size and L*/100 to feature maps at half."""
         return self.convolution(torch.cat([self.enlarge(x), self.unshuffle(L)], dim=1))
 
 
 class UNet(ChrominanceNet):
-    """A U-Net that predicts ab at a half or a quarter of the size, enlarged bilinearly.
+    """A U-Net that predicts ab at half or a quarter of the size, upsampled bilinearly.
 
     Neither the eye nor the metric needs finer chrominance. `base`, `levels`,
     `max_channels`, `unshuffle` and `up_convs`: see `UNetTrunk`; `head`: see `Colorizer`.
     flip_tta      average the predictions for the image and its mirror image
-    upscale_maps  feature maps of an `UpscaleBlock` before the last layer; 0: none
+    upscale_maps  feature maps of an `UpscaleBlock` before the last layer; 0 omits it
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> (B, 2, H, W).
     """
@@ -125,28 +125,28 @@ class UNet(ChrominanceNet):
         if upscale_maps:
             self.upscale_block = UpscaleBlock(base, upscale_maps, unshuffle)
         self.last = nn.Conv2d(upscale_maps or base, 2, 1)
-        nn.init.zeros_(self.last.weight)  # starts at the mean color
+        nn.init.zeros_(self.last.weight)  # start at the mean color
         init_to_neutral(self.last, head)
         self.activation = activation(head)
         self.upscale = 2 if upscale_maps else unshuffle
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
-        """L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
+        """Map L*/100 (B, 1, H, W) in 0..1 to (B, 2, H, W) on the scale of the head."""
         return self.enlarge(self.last_layer(self.trunk.encode(L), L))
 
     def enlarge(self, small: torch.Tensor) -> torch.Tensor:
-        """Return the map after its activation, at the size of the input."""
+        """Apply the activation to the map and upsample it to the size of the input."""
         y = self.activation(small)
         return F.interpolate(y, scale_factor=self.upscale, mode="bilinear")
 
     def last_layer(self, levels: list[torch.Tensor], L: torch.Tensor) -> torch.Tensor:
-        """Return the map before its activation from the levels of the encoder."""
+        """Return the map before its activation, computed from the encoder's levels."""
         x = self.trunk.decode(levels)
         return self.last(self.upscale_block(x, L) if self.upscale_block else x)
 
 
 class UNetMean(UNet):
-    """A regressor that learns the map as `UNet` does, and predicts the map's mean."""
+    """A regressor that learns the map as `UNet` does and predicts the map's mean."""
 
     task = "mean"
 
