@@ -1,6 +1,6 @@
-"""Local and global features combined (report 004), after Iizuka, Simo-Serra, Ishikawa.
+"""Local and global features combined (report 004), after Iizuka, Simo-Serra and Ishikawa.
 
-*Let there be Color!*, SIGGRAPH 2016, table 1: all convolutions 3x3 with BatchNorm and ReLU.
+*Let there be Color!*, SIGGRAPH 2016, Table 1: 3x3 convolutions with BatchNorm and ReLU.
 """
 
 import torch
@@ -10,21 +10,21 @@ from torch.nn import functional as F
 from helpers.data.lab import L_MAX, AbScale
 from helpers.nets.base import ChrominanceNet
 
-ALPHA = 1 / 300  # the paper's weight of the classification
+ALPHA = 1 / 300  # the paper's weight for the classification loss
 
 
 class GlobalLocal(ChrominanceNet):
     """The paper's colorizer: the basic model, or the full one with global features.
 
-    size         side of the input in pixels; images of another size are resized first
-    global_net   "none": the basic model; "paper": four convolutions, two of stride 2;
-                 "small": one convolution to 32 maps, as in report 004 for lack of memory
-    num_classes  classes of the branch that classifies the sitter; 0: no such branch
-    width        feature maps as a share of the paper's
+    size         side of the input in pixels; images of any other size are resized first
+    global_net   "none": the basic model; "paper": four convolutions, two with stride 2;
+                 "small": one convolution to 32 maps, as in report 004, to save memory
+    num_classes  number of sitters for the branch that classifies them; 0 omits the branch
+    width        factor for the paper's numbers of feature maps
 
     forward: L*/100 (B, 1, size, size) -> ab at half the size, (B, 2, size/2, size/2), in
-    0..1; with the branch the pair (ab, logits (B, num_classes)). The loss is computed at
-    half size, as in the paper; `predict` enlarges bilinearly to the size of the image.
+    0..1; with the branch, the pair (ab, logits (B, num_classes)). The loss is computed at
+    half size, as in the paper; `predict` upsamples bilinearly to the size of the image.
     """
 
     upscale = 2
@@ -91,7 +91,7 @@ class GlobalLocal(ChrominanceNet):
         )  # size / 8 -> size / 2
 
     def forward(self, L: torch.Tensor):
-        """L*/100 (B, 1, size, size) in 0..1 to ab at half size, or (ab, logits)."""
+        """Map L*/100 (B, 1, size, size) in 0..1 to ab at half size, or (ab, logits)."""
         low = self.low(L)
         x = self.mid(low)
         if self.global_net == "none":
@@ -103,13 +103,13 @@ class GlobalLocal(ChrominanceNet):
         return ab if self.classifier is None else (ab, self.classifier(bottleneck))
 
     def inputs(self, minibatch) -> torch.Tensor:
-        """Return L*/100 (B, 1, size, size), resized bilinearly."""
+        """Return L*/100 (B, 1, size, size), resized if necessary."""
         return _resize(super().inputs(minibatch), self.size)
 
     def loss(self, y, minibatch) -> torch.Tensor:
-        """Return ||ab - ab_hat||^2 + ALPHA * cross-entropy, per value of an image.
+        """Return ||ab - ab_hat||^2 + ALPHA * cross-entropy, per ab value of an image.
 
-        The second term is used only with the classifier and where the sitters are known.
+        The second term is used only with the classifier and if the sitters are known.
         """
         ab, logits = (y, None) if self.classifier is None else y
         truth = _resize(self.target(minibatch.ab), self.size // 2)
@@ -124,7 +124,7 @@ class GlobalLocal(ChrominanceNet):
         return F.interpolate(self._map_once(L), L.shape[2:], mode="bilinear")
 
     def predict_map(self, L: torch.Tensor) -> torch.Tensor:
-        """Predict the map that is trained: (B, 2, size/2, size/2) natural ab."""
+        """Predict natural ab at the trained size, (B, 2, size/2, size/2)."""
         return self._average(self._map_once, L)
 
     def _map_once(self, L: torch.Tensor) -> torch.Tensor:
@@ -142,7 +142,7 @@ def _full(before: int, after: int) -> nn.Sequential:
 
 
 def _resize(planes: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize planes (B, C, H, W) to size x size: area average down, bilinear up."""
+    """Resize planes (B, C, H, W) to size x size: area averaging down, bilinear up."""
     height, width = planes.shape[2:]
     if (height, width) == (size, size):
         return planes
