@@ -99,8 +99,7 @@ def train_experiment(
     """
     experiment, stop = get_experiment(name), stop or StopSignals()
     options = experiment.options_for(profile)
-    if "num_classes" in options:
-        options["num_classes"] = data.num_sitters
+    options |= {"num_classes": data.num_sitters} if "num_classes" in options else {}
     recipe = experiment.recipe(num_epochs or experiment.epochs_for(profile))
     set_seed(seed)
     net = nets.build(experiment.network, **options).to(device)
@@ -121,7 +120,7 @@ def train_experiment(
             raise KeyboardInterrupt
         net.load_pretrained(first.net)
     sets = data.for_training(**experiment.augmentation)
-    resumes = checkpoint is not None and checkpoint.exists()
+    resumes = checkpoint and checkpoint.exists()
     history = fit(
         net,
         sets,
@@ -163,8 +162,8 @@ def train_one(
     """
     experiment, row = get_experiment(name), get_profile(profile)
     device = distributed.join(choose_device(device))
-    if not (is_first := distributed.rank() == 0):
-        log = lambda line: None  # noqa: E731
+    is_first = distributed.rank() == 0
+    log = log if is_first else (lambda line: None)
     epochs = epochs or experiment.epochs_for(row)
     parameters = parameters_of(name, profile, split, seed, epochs)
     folder = folder_of(default_run_dir(profile, run_dir), name, seed)
@@ -191,8 +190,7 @@ def train_one(
             raise KeyboardInterrupt
         if is_first:
             trained.save(folder / "weights.safetensors")
-            content = metrics_of(trained, name, parameters, data)
-            write_json(folder / "metrics.json", content)
+            write_json(folder / "metrics.json", metrics_of(trained, parameters, data))
     log(trained.summary())
     log(f"wrote {folder / 'weights.safetensors'}")
     distributed.leave()
@@ -220,12 +218,12 @@ def load_data(
     )
 
 
-def metrics_of(trained: Trained, name: str, parameters: dict, data) -> dict:
+def metrics_of(trained: Trained, parameters: dict, data) -> dict:
     """Return the content of metrics.json after a training run."""
     return {
         "parameters": parameters,
         "data": describe_data(data.faces, data.split),
-        "networks": {name: trained.row().to_json()},
+        "networks": {parameters["name"]: trained.row().to_json()},
         "baselines": {n: row.to_json() for n, row in baseline_rows(data).items()},
         "environment": environment(),
         "finished": time.strftime("%Y-%m-%d"),

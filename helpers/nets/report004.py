@@ -55,13 +55,11 @@ class GlobalLocal(ChrominanceNet):
         )
         self.mid = nn.Sequential(_conv(m512, m512), _conv(m512, m256))
         if global_net == "paper":
-            self.global_conv = nn.Sequential(
-                _conv(m512, m512, 2),
-                _conv(m512, m512),
-                _conv(m512, m512, 2),
-                _conv(m512, m512),
+            self.global_conv = nn.Sequential(  # size / 8 -> size / 32
+                *(_conv(m512, m512, 2), _conv(m512, m512)),
+                *(_conv(m512, m512, 2), _conv(m512, m512)),
                 nn.Flatten(),
-            )  # size / 8 -> size / 32
+            )
             seen = m512 * (size // 32) ** 2
         elif global_net == "small":
             self.global_conv = nn.Sequential(_conv(m512, maps(32)), nn.Flatten())

@@ -35,16 +35,15 @@ def fit(
     checkpoint   file written after each epoch, every minute, and when stopped; the same
                  call resumes at the exact step, or returns if training is finished
     log          receives one line per epoch; after_epoch receives its metrics and the net
-    stop         receives Ctrl-C, TERM and USR1: the net then has its weights so far, or
-                 the best ones so far if there is a validation set
+    stop         receives Ctrl-C, TERM and USR1; the net then has the weights so far, the
+                 best ones if there is a validation set
 
     Under torchrun, the processes share every minibatch; rank 0 writes and logs. Raises
     InputError if the checkpoint belongs to another training run, and TrainingDiverged if
     the loss or its gradient is not finite.
     """
     state = TrainingState(net, data, recipe, seed, execution)
-    stop = stop or StopSignals()
-    checkpoints = Checkpointer(checkpoint, state, stop)
+    checkpoints = Checkpointer(checkpoint, state, stop := stop or StopSignals())
     execution = checkpoints.resume()
     with execution.active(net), stop, torch.random.fork_rng():
         forward = execution.compile(distributed.wrap(net))
