@@ -292,7 +292,7 @@ def _runners(rows: Sequence[Variant]) -> Iterator[list]:
 
 
 def _peak_memories(rows: Sequence[Variant]) -> list[int]:
-    """Return the peak memory in bytes for each row, times its number of processes."""
+    """Return each row's peak memory in bytes, times its number of processes."""
     with ProcessPoolExecutor(
         free_cores(), mp_context=_context(), max_tasks_per_child=1
     ) as pool:

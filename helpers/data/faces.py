@@ -201,7 +201,7 @@ def split_faces(
     """Split the images into training and test sets, before any augmentation.
 
     The seed is hashed with the name of each image (by="random") or sitter (by="groups").
-    The `test_fraction` of the images with the lowest hashes is the test set. Adding an
+    The images with the lowest hashes, `test_fraction` of all, are the test set. Adding an
     image does not change the other hashes, so in a random split, it moves at most one
     other image. In a split by groups, all images of a sitter are in the same set and move
     together; if the groups are unknown, the split is random and `how` gives the reason.

@@ -118,7 +118,7 @@ class Experiment:
         object.__setattr__(self, "task", NETWORKS[self.network].task)
 
     def options_for(self, profile: Profile) -> dict:
-        """Return the options for nets.build in a profile."""
+        """Return a profile's options for nets.build."""
         return {
             name: getattr(value, profile.name)
             if isinstance(value, PerProfile)

@@ -92,7 +92,7 @@ def max_of_all(*numbers: int) -> list[int]:
 
 
 def gather(values: torch.Tensor) -> torch.Tensor:
-    """Concatenate the values (N,) of all processes."""
+    """Concatenate the values (N,) from all processes."""
     if count() == 1:
         return values
     parts = [None] * count()
