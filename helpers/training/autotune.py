@@ -73,7 +73,7 @@ def choose_execution(
 
 
 def _forms(option: str, best: Execution, net, remaining: float) -> list[Execution]:
-    """Return the forms to try for an option; `remaining` is the training time in seconds."""
+    """Return the forms to try for an option; `remaining` is in seconds of training."""
     device = next(net.parameters()).device.type
     if option == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = {2**n for n in range(free_cores().bit_length())}
