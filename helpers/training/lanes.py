@@ -65,6 +65,7 @@ class Output(NamedTuple):
     conv  the convolution's output
     y     the format of y and of z, which is the convolution's output or, with max-pooling,
           the value in each window that makes the maximum
+    is_image  z and y are the chain's input (images, maps, H, W); nothing else applies
     act   0: leaky ReLU with `slope`, 1: sigmoid, 2: tanh
     coef  (6, maps) float32: y = f(coef[0] z + coef[1]); the mean of z and 1 / its deviation;
           the gradient of z is coef[0] v + coef[4] (z - mean) + coef[5], where v is the
@@ -73,6 +74,7 @@ class Output(NamedTuple):
 
     conv: Format
     y: Format
+    is_image: bool
     pool: bool
     norm: bool
     act: int
@@ -85,9 +87,11 @@ class Taps(NamedTuple):
 
     Output row y in phase q is the sum over j in start[a] .. start[a + 1], with
     a = (y % every) phases + q, of weight[j] times the row at y // every * step + shift[j].
+    It needs the first y // every * (rows in step) + reach input rows.
     """
 
     planes: Planes
+    reach: int
     every: int
     step: int
     start: np.ndarray
@@ -194,13 +198,19 @@ def _slot(phases, slots, x):
 def _place(to, phases_to, slots_to, left, row, phases, q, n, lanes):
     """Copy phase q of a row to a row with other phases, `left` columns to the right."""
     more, fewer = max(phases_to // phases, 1), max(phases // phases_to, 1)
+    if more == fewer:
+        first = _slot(phases_to, slots_to, q + left) * lanes
+        for i in range(n * lanes):
+            to[first + i] = row[i]
+        return
     for r in range(more):
         first = _slot(phases_to, slots_to, phases * r + q + left) * lanes
         count = (n - r + more - 1) // more
         if lanes == LANES:
             for i in range(count):
+                there, here = to[first + i * fewer * LANES :], row[(i * more + r) * LANES :]
                 for k in range(LANES):
-                    to[first + i * fewer * LANES + k] = row[(i * more + r) * LANES + k]
+                    there[k] = here[k]
         else:
             for i in range(count):
                 for k in range(lanes):
@@ -269,20 +279,31 @@ def _activate_back(v, dy, z, s, t, act, slope, n):
 
 
 @_jit
-def _fill(x, p, z, out, line, lanes):
-    """Copy y of the previous stage into planes with a border of zeros."""
-    f, coef, slope = out.y, out.coef, f32(out.slope)
-    for c in range(f.maps):
-        for y in range(f.height):
+def _fill(x, filled, y_out, taps, z, out, line, lanes):
+    """Copy those rows of the previous stage's y to planes that output row y_out needs.
+
+    Returns the number of rows that are filled now. They are used soon, so they are still in
+    the cache.
+    """
+    p, f, coef, slope = taps.planes, out.y, out.coef, f32(out.slope)
+    needed = y_out // taps.every * (taps.step // (p.phases * p.slots)) + taps.reach
+    needed = min(needed, f.height)
+    for y in range(filled, needed):
+        for c in range(f.maps):
             to = x[(c * p.rows + y + p.top) * p.phases * p.slots * lanes :]
             for q in range(f.phases):
                 n, row = _columns(f, q), z[_row(f, c, y, q, lanes) :]
-                if p.phases == f.phases:
+                if out.is_image:
+                    images = z[(c * f.height + y) * f.width :]
+                    _to_lanes(line, images, f.maps * f.height * f.width, 1, n, lanes)
+                    _place(to, p.phases, p.slots, p.left, line, 1, 0, n, lanes)
+                elif p.phases == f.phases:
                     there = to[_slot(p.phases, p.slots, q + p.left) * lanes :]
                     _activate(there, row, coef[0, c], coef[1, c], out.act, slope, n * lanes)
                 else:
                     _activate(line, row, coef[0, c], coef[1, c], out.act, slope, n * lanes)
                     _place(to, p.phases, p.slots, p.left, line, f.phases, q, n, lanes)
+    return max(filled, needed)
 
 
 @_jit
@@ -297,6 +318,31 @@ def _moments(stats, count, z, n):
     delta = mean - stats[0]
     stats[0] += delta * n / (count + n)
     stats[1] += squares + delta * delta * count * n / (count + n)
+
+
+@_jit
+def normalize(coef, stats, counts, gamma, beta, eps, mean, var, step):
+    """Prepare BatchNorm in `coef`, from groups' moments or, without any, from running ones.
+
+    counts   values per map in each group
+    step     by which the running mean and variance move towards the minibatch's
+    """
+    total = counts.sum()
+    for c in range(coef.shape[1]):
+        if counts.size:
+            m = squares = 0.0
+            for g in range(counts.size):
+                m += counts[g] / total * stats[g, c, 0]
+            for g in range(counts.size):
+                squares += stats[g, c, 1] + counts[g] * (stats[g, c, 0] - m) ** 2
+            v = squares / total
+            if step > 0:
+                mean[c] += step * (m - mean[c])
+                var[c] += step * (squares / (total - 1) - var[c])
+        else:
+            m, v = np.float64(mean[c]), np.float64(var[c])
+        r = 1 / np.sqrt(v + eps)
+        coef[0, c], coef[1, c], coef[2, c], coef[3, c] = gamma[c] * r, beta[c] - m * gamma[c] * r, m, r
 
 
 @_jit
@@ -360,9 +406,10 @@ def forward(z, won, stats, z_in, before, taps, bias, out, signs, num_images, scr
         lanes = min(LANES, num_images - g * LANES)
         if lanes < LANES:
             x[:] = 0
-        _fill(x, taps.planes, z_in[_begin(before.y, g) :], before, line, lanes)
+        rows_in, filled = z_in[_begin(before.y, g) :], 0
         begin, count = _begin(out.y, g), 0
         for y in range(f.height):
+            filled = _fill(x, filled, y, taps, rows_in, before, line, lanes)
             here = x[y // taps.every * taps.step * lanes :]
             for q in range(f.phases):
                 a, n = y % taps.every * f.phases + q, _columns(f, q) * lanes
@@ -479,10 +526,10 @@ def backward(dw, db, dy_in, sums_in, loss, z_in, before, z, won, dy, target, out
         if lanes < LANES:
             x[:] = 0
             dz[:] = 0
-        if wants[0] or again:
-            _fill(x, p, rows_in, before, line, lanes)
-        width = pb.phases * pb.slots * lanes
+        filled, width = 0, pb.phases * pb.slots * lanes
         for y in range(f.height):
+            if wants[0] or again:
+                filled = _fill(x, filled, y, taps, rows_in, before, line, lanes)
             here = x[y // taps.every * taps.step * lanes :]
             for q in range(f.phases):
                 a, n = y % taps.every * f.phases + q, _columns(f, q) * lanes

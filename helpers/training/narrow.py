@@ -100,12 +100,13 @@ class _Shape:
         y = _format(maps, size[0] // 2, size[1] // 2, 1) if self.pool else z
         if min(*size, y.height, y.width) < 1:
             raise ValueError(f"an input of {height} x {width} is too small for {self}")
-        there = self._taps(self.transposed, maps_in, size_in, size, phases)
-        back = self._taps(not self.transposed, maps, size, size_in, phases_in)
+        many = maps_in, maps
+        there = self._taps(self.transposed, *many, size_in, size, phases)
+        back = self._taps(not self.transposed, *many[::-1], size, size_in, phases_in)
         return z, y, there, back
 
-    def _taps(self, up: bool, maps_in: int, size_in, size, phases: int) -> tuple:
-        """Return the taps without weights, and each tap's index in (maps_in, K, K).
+    def _taps(self, up: bool, maps_in: int, maps: int, size_in, size, phases) -> tuple:
+        """Return the taps without weights, and where their weights (taps, maps) are.
 
         Output x is a sum over inputs S x - p + k or, if `up`, over (x + p - k) / S.
         """
@@ -124,11 +125,15 @@ class _Shape:
                 continue
             y, x = (y // S + border, x // S + border) if up else (y, x)
             shift = ((c * rows + y) * phases_in + x % phases_in) * slots + x // phases_in
-            found.append((a * phases + q, shift, (c * K + j) * K + i))
+            map_in = c * maps if up else c
+            found.append((a * phases + q, shift, (map_in * K + j) * K + i))
         phase, shift, index = np.array(found, np.int64).reshape(-1, 3).T
+        index = index[:, None] + np.arange(maps) * (1 if up else maps_in) * K * K
         start = np.searchsorted(phase, np.arange(every * phases + 1))
         step = (1 if up else S) * phases_in * slots
-        return Taps(planes, every, step, start, shift.copy(), EMPTY[:, None]), index.copy()
+        reach = (S - 1 + p) // S + 1 if up else K - p
+        none = np.empty((0, maps), f32)
+        return Taps(planes, reach, every, step, start, shift.copy(), none), index
 
 
 def _format(maps: int, height: int, width: int, phases: int) -> Format:
@@ -187,7 +192,7 @@ class _Stage:
         f = before.y
         z, y, self.taps, self.back = shape.plan(f.maps, maps, f.height, f.width)
         coef, norms = _identity(maps), norm is not None
-        self.out = Output(z, y, shape.pool, norms, shape.act, shape.slope, coef)
+        self.out = Output(z, y, False, shape.pool, norms, shape.act, shape.slope, coef)
         self.won = np.empty(0, np.uint8)
         self.of_batch = norms and (norm.training or norm.running_mean is None)
         self.size = num_images * z.height * z.width
@@ -209,29 +214,24 @@ class _Stage:
         return z
 
     def _normalize(self, stats: np.ndarray, gamma, beta) -> None:
-        norm = self.norm
-        if not self.of_batch:
-            mean, var = norm.running_mean.double().numpy(), norm.running_var.double().numpy()
-        elif self.size == 1:
+        norm, coef, step = self.norm, self.out.coef, 0.0
+        mean, var, counts = coef[2], coef[3], np.empty(0)
+        if self.size == 1 and self.of_batch:
             size = [self.num_images, *self.out.conv[:3]]
             raise ValueError(f"Expected more than 1 value per channel when training, got {size}")
-        else:
+        if self.of_batch:
             images = np.minimum(self.num_images - np.arange(self.groups) * LANES, LANES)
-            size = images[:, None] * (self.size / self.num_images)
-            means, squares = stats[..., 0], stats[..., 1]
-            mean = (size * means).sum(0) / self.size
-            var = (squares + size * (means - mean) ** 2).sum(0) / self.size
-            if norm.training and norm.track_running_stats:
-                norm.num_batches_tracked += 1
-                is_average = norm.momentum is None
-                step = 1 / norm.num_batches_tracked.item() if is_average else norm.momentum
-                unbiased = var * self.size / (self.size - 1)
-                norm.running_mean.lerp_(torch.from_numpy(mean).float(), step)
-                norm.running_var.lerp_(torch.from_numpy(unbiased).float(), step)
-        r = 1 / np.sqrt(var + norm.eps)
-        scale = r if gamma is None else r * _array(gamma)
-        shift = -mean * scale if beta is None else _array(beta) - mean * scale
-        self.out.coef[:4] = scale, shift, mean, r
+            counts = images * (self.size / self.num_images)
+        if norm.running_mean is not None:
+            mean, var = _array(norm.running_mean), _array(norm.running_var)
+        if norm.training and norm.track_running_stats:
+            norm.num_batches_tracked += 1
+            is_average = norm.momentum is None
+            step = 1 / norm.num_batches_tracked.item() if is_average else norm.momentum
+        lanes.normalize(
+            coef, stats, counts, np.ones_like(mean) if gamma is None else _array(gamma),
+            np.zeros_like(mean) if beta is None else _array(beta), norm.eps, mean, var, float(step),
+        )  # fmt: skip
 
     def backward(self, z_in, z, dy, sums, target, needs, weight, bias, gamma, beta) -> tuple:
         """Return the loss of each group, the gradients of the parameters, and dy and sums
@@ -255,7 +255,7 @@ class _Stage:
             np.zeros(f.maps, f32) if bias is None else _array(bias),
             back, f32(2 / max(target.size, 1)), wants,
         )  # fmt: skip
-        gradients = [self._weight_gradient(dw), db.sum(0), dgamma, dbeta]
+        gradients = [self._weight_gradient(dw, weight), db.sum(0), dgamma, dbeta]
         for n, (parameter, value) in enumerate(zip((weight, bias, gamma, beta), gradients, strict=True)):
             has = parameter is not None and value is not None
             gradients[n] = torch.from_numpy(value.astype(f32)) if has else None
@@ -272,16 +272,12 @@ class _Stage:
 
     def _weighted(self, weight: torch.Tensor, is_back: bool) -> Taps:
         taps, index = self.back if is_back else self.taps
-        weight = weight.transpose(0, 1) if self.shape.transposed != is_back else weight
-        matrix = _array(weight).reshape(len(weight), -1)
-        return taps._replace(weight=np.ascontiguousarray(matrix[:, index].T))
+        return taps._replace(weight=_flat(weight)[index])
 
-    def _weight_gradient(self, dw: np.ndarray) -> np.ndarray:
-        maps_in, maps, K = self.before.y.maps, self.out.y.maps, self.shape.kernel
-        matrix = np.zeros((maps_in * K * K, maps))
-        np.add.at(matrix, self.taps[1], dw.sum(0, dtype=np.float64))
-        axes = (0, 3, 1, 2) if self.shape.transposed else (3, 0, 1, 2)
-        return np.ascontiguousarray(matrix.reshape(maps_in, K, K, maps).transpose(axes))
+    def _weight_gradient(self, dw: np.ndarray, weight: torch.Tensor) -> np.ndarray:
+        gradient = np.zeros(weight.numel())
+        np.add.at(gradient, self.taps[1], dw.sum(0, dtype=np.float64))
+        return gradient.reshape(weight.shape)
 
 
 def _identity(maps: int) -> np.ndarray:
@@ -323,9 +319,8 @@ class _Run:
 
     def __init__(self, x: torch.Tensor, chain: list):
         f = _format(*x.shape[1:], 1)
-        self.images = Output(f, f, False, False, 0, 1.0, _identity(f.maps))
-        self.z = [_empty(f, len(x))]
-        _share(lanes.start, len(x), 0, self.z[0], _flat(x), f)
+        self.images = Output(f, f, True, False, False, 0, 1.0, _identity(f.maps))
+        self.z = [_flat(x)]
         self.stages, self.params = [], []
         for shape, conv, norm in chain:
             before = self.stages[-1].out if self.stages else self.images
