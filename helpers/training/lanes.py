@@ -21,7 +21,7 @@ import numba
 import numpy as np
 
 LANES = 8  # images per group
-BLOCK = 4  # maps and taps that the innermost loops combine
+MAPS, TAPS = 4, 6  # at most so many are combined in the innermost loops
 FASTMATH = {"reassoc", "contract", "nsz"}  # NaN and infinity stay what they are
 f32 = np.float32
 
@@ -101,9 +101,9 @@ class Taps(NamedTuple):
 
 def _unrolled() -> str:
     """Return the source of the innermost loops: `add`, `dot`, `to_lanes`, `from_lanes`."""
-    sizes, source = range(1, BLOCK + 1), []
+    source = []
     arguments = "(out, pitch, x, shift, weight, o, j, n, lanes)"
-    pairs = [(maps, taps) for maps in sizes for taps in sizes]
+    pairs = [(maps + 1, taps + 1) for maps in range(MAPS) for taps in range(TAPS)]
     for maps, taps in pairs:
         M, T = range(maps), range(taps)
         rows = [f"    x{t} = x[shift[j + {t}] * lanes :]" for t in T]
@@ -152,7 +152,7 @@ def _for_all_taps(use_dot, out, pitch, x, taps, weight, a, n, lanes):
     to `weight`."""
     start, taps_here = taps.start[a], taps.start[a + 1] - taps.start[a]
     maps = weight.shape[1]
-    blocks, chunks = (maps + BLOCK - 1) // BLOCK, (taps_here + BLOCK - 1) // BLOCK
+    blocks, chunks = (maps + MAPS - 1) // MAPS, (taps_here + TAPS - 1) // TAPS
     for b in range(blocks):
         o, end = maps * b // blocks, maps * (b + 1) // blocks
         rows = out[o * pitch :]
@@ -279,6 +279,16 @@ def _activate_back(v, dy, z, s, t, act, slope, n):
 
 
 @_jit
+def _clear_border(x, p, height, lanes):
+    """Fill the rows above and below the images with zeros."""
+    width = p.phases * p.slots * lanes
+    for c in range(p.maps):
+        begin, end = c * p.rows * width, (c + 1) * p.rows * width
+        x[begin : begin + p.top * width] = 0
+        x[begin + (p.top + height) * width : end] = 0
+
+
+@_jit
 def _fill(x, filled, y_out, taps, z, out, line, lanes):
     """Copy those rows of the previous stage's y to planes that output row y_out needs.
 
@@ -287,10 +297,11 @@ def _fill(x, filled, y_out, taps, z, out, line, lanes):
     """
     p, f, coef, slope = taps.planes, out.y, out.coef, f32(out.slope)
     needed = y_out // taps.every * (taps.step // (p.phases * p.slots)) + taps.reach
-    needed = min(needed, f.height)
+    needed, width = min(needed, f.height), p.phases * p.slots * lanes
     for y in range(filled, needed):
         for c in range(f.maps):
-            to = x[(c * p.rows + y + p.top) * p.phases * p.slots * lanes :]
+            to = x[(c * p.rows + y + p.top) * width :]
+            to[:width] = 0
             for q in range(f.phases):
                 n, row = _columns(f, q), z[_row(f, c, y, q, lanes) :]
                 if out.is_image:
@@ -404,8 +415,7 @@ def forward(z, won, stats, z_in, before, taps, bias, out, signs, num_images, scr
     d = line[before.y.slots * LANES :]
     for g in range(lo, hi):
         lanes = min(LANES, num_images - g * LANES)
-        if lanes < LANES:
-            x[:] = 0
+        _clear_border(x, taps.planes, before.y.height, lanes)
         rows_in, filled = z_in[_begin(before.y, g) :], 0
         begin, count = _begin(out.y, g), 0
         for y in range(f.height):
@@ -523,17 +533,18 @@ def backward(dw, db, dy_in, sums_in, loss, z_in, before, z, won, dy, target, out
     for g in range(lo, hi):
         lanes = min(LANES, num_images - g * LANES)
         rows_in, begin = z_in[_begin(f_in, g) :], _begin(out.y, g)
-        if lanes < LANES:
-            x[:] = 0
-            dz[:] = 0
+        _clear_border(x, p, f_in.height, lanes)
+        _clear_border(dz, pb, f.height, lanes)
         filled, width = 0, pb.phases * pb.slots * lanes
         for y in range(f.height):
             if wants[0] or again:
                 filled = _fill(x, filled, y, taps, rows_in, before, line, lanes)
             here = x[y // taps.every * taps.step * lanes :]
+            top = y + pb.top if wants[2] else 0  # the same row again stays in the cache
+            for c in range(f.maps):
+                dz[(c * pb.rows + top) * width : (c * pb.rows + top + 1) * width] = 0
             for q in range(f.phases):
                 a, n = y % taps.every * f.phases + q, _columns(f, q) * lanes
-                top = y + pb.top if wants[2] else 0  # the same row again stays in the cache
                 d = dz[top * width + _slot(pb.phases, pb.slots, q + pb.left) * lanes :]
                 pitch = pb.rows * width
                 if again:

@@ -305,7 +305,7 @@ def _share(kernel, num_images: int, scratch: int, *arguments) -> None:
     parts = min(torch.get_num_threads(), groups)
     ends = [groups * part // parts for part in range(parts + 1)]
     calls = [
-        partial(kernel, *arguments, num_images, np.zeros(scratch, f32), *ends[n : n + 2])
+        partial(kernel, *arguments, num_images, np.empty(scratch, f32), *ends[n : n + 2])
         for n in range(parts)
     ]
     others = [_threads.submit(call) for call in calls[1:]]
