@@ -129,6 +129,11 @@ def _unrolled() -> str:
             source += [f"    if step == {step}:", "        for i in range(n):"]
             for k in range(LANES):
                 source.append("            " + form.format(LANES, k, "2 * " if step == 2 else ""))
+    k = range(LANES)
+    source += ["def copy_slots(to, row, step_to, step, n):", "    p = q = 0"]
+    source += ["    for i in range(n):", "        u, v = to[p:], row[q:]"]
+    source.append(f"        {', '.join(f'u[{i}]' for i in k)} = {', '.join(f'v[{i}]' for i in k)}")
+    source += ["        p += step_to", "        q += step"]
     return "\n".join(source)
 
 
@@ -144,6 +149,7 @@ def _compile(source: str) -> dict:
 _loops = _compile(_unrolled())
 _add, _dot = _loops["add"], _loops["dot"]
 _to_eight, _from_eight = _loops["to_lanes"], _loops["from_lanes"]
+_copy_slots = _loops["copy_slots"]
 
 
 @_jit
@@ -207,10 +213,7 @@ def _place(to, phases_to, slots_to, left, row, phases, q, n, lanes):
         first = _slot(phases_to, slots_to, phases * r + q + left) * lanes
         count = (n - r + more - 1) // more
         if lanes == LANES:
-            for i in range(count):
-                there, here = to[first + i * fewer * LANES :], row[(i * more + r) * LANES :]
-                for k in range(LANES):
-                    there[k] = here[k]
+            _copy_slots(to[first:], row[r * LANES :], fewer * LANES, more * LANES, count)
         else:
             for i in range(count):
                 for k in range(lanes):
