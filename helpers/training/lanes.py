@@ -20,8 +20,8 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-LANES = 8  # images per group
-MAPS, TAPS = 4, 6  # at most so many are combined in the innermost loops
+LANES = 8, 16  # sizes of a full group of images
+MAPS, TAPS = 4, 4  # at most so many are combined in the innermost loops
 FASTMATH = {"reassoc", "contract", "nsz"}  # NaN and infinity stay what they are
 f32 = np.float32
 
@@ -122,18 +122,21 @@ def _unrolled() -> str:
         for maps, taps in pairs:
             source.append(f"    if maps == {maps} and taps == {taps}:")
             source.append(f"        {name}{maps}{taps}{arguments}")
-    images = [f"    x{k} = x[{k} * size :]" for k in range(LANES)]
-    for name, form in (("to", "row[{0} * i + {1}] = x{1}[{2}i]"), ("from", "x{1}[{2}i] = row[{0} * i + {1}]")):
-        source += [f"def {name}_lanes(row, x, size, step, n):", *images]
-        for step in (1, 2):
-            source += [f"    if step == {step}:", "        for i in range(n):"]
-            for k in range(LANES):
-                source.append("            " + form.format(LANES, k, "2 * " if step == 2 else ""))
-    k = range(LANES)
-    source += ["def copy_slots(to, row, step_to, step, n):", "    p = q = 0"]
-    source += ["    for i in range(n):", "        u, v = to[p:], row[q:]"]
-    source.append(f"        {', '.join(f'u[{i}]' for i in k)} = {', '.join(f'v[{i}]' for i in k)}")
-    source += ["        p += step_to", "        q += step"]
+    for lanes in LANES:
+        K = range(lanes)
+        for name, form in (
+            ("to", "row[{0} * i + {1}] = x{1}[{2}i]"),
+            ("from", "x{1}[{2}i] = row[{0} * i + {1}]"),
+        ):
+            source.append(f"def {name}_lanes_{lanes}(row, x, size, step, n):")
+            source += [f"    x{k} = x[{k} * size :]" for k in K]
+            for step, times in ((1, ""), (2, "2 * ")):
+                source += [f"    if step == {step}:", "        for i in range(n):"]
+                source += [f"            {form.format(lanes, k, times)}" for k in K]
+        source += [f"def copy_slots_{lanes}(to, row, step_to, step, n):", "    p = q = 0"]
+        source += ["    for i in range(n):", "        u, v = to[p:], row[q:]"]
+        source += [f"        u[{k}] = v[{k}]" for k in K]
+        source += ["        p += step_to", "        q += step"]
     return "\n".join(source)
 
 
@@ -148,8 +151,10 @@ def _compile(source: str) -> dict:
 
 _loops = _compile(_unrolled())
 _add, _dot = _loops["add"], _loops["dot"]
-_to_eight, _from_eight = _loops["to_lanes"], _loops["from_lanes"]
-_copy_slots = _loops["copy_slots"]
+_to_8, _from_8, _copy_8 = (_loops[f"{n}_8"] for n in ("to_lanes", "from_lanes", "copy_slots"))
+_to_16, _from_16, _copy_16 = (
+    _loops[f"{n}_16"] for n in ("to_lanes", "from_lanes", "copy_slots")
+)
 
 
 @_jit
@@ -183,15 +188,15 @@ def _columns(f, q):
 
 
 @_jit
-def _begin(f, g):
-    """Return where group g begins."""
-    return g * LANES * f.maps * f.height * f.phases * f.slots
+def _begin(f, image):
+    """Return where the group that begins with this image begins."""
+    return image * f.maps * f.height * f.phases * f.slots
 
 
 @_jit
 def plane_size(p):
-    """Return the number of values in a group's planes, with a spare row."""
-    return (p.maps * p.rows + 1) * p.phases * p.slots * LANES
+    """Return the number of values in an image's planes, with a spare row."""
+    return (p.maps * p.rows + 1) * p.phases * p.slots
 
 
 @_jit
@@ -212,19 +217,24 @@ def _place(to, phases_to, slots_to, left, row, phases, q, n, lanes):
     for r in range(more):
         first = _slot(phases_to, slots_to, phases * r + q + left) * lanes
         count = (n - r + more - 1) // more
-        if lanes == LANES:
-            _copy_slots(to[first:], row[r * LANES :], fewer * LANES, more * LANES, count)
+        there, here = to[first:], row[r * lanes :]
+        if lanes == 8:
+            _copy_8(there, here, fewer * lanes, more * lanes, count)
+        elif lanes == 16:
+            _copy_16(there, here, fewer * lanes, more * lanes, count)
         else:
             for i in range(count):
                 for k in range(lanes):
-                    to[first + i * fewer * lanes + k] = row[(i * more + r) * lanes + k]
+                    there[i * fewer * lanes + k] = here[i * more * lanes + k]
 
 
 @_jit
 def _to_lanes(row, x, size, step, n, lanes):
     """row[i lanes + k] = x[k size + i step]."""
-    if lanes == LANES:
-        _to_eight(row, x, size, step, n)
+    if lanes == 8:
+        _to_8(row, x, size, step, n)
+    elif lanes == 16:
+        _to_16(row, x, size, step, n)
     else:
         for k in range(lanes):
             for i in range(n):
@@ -234,8 +244,10 @@ def _to_lanes(row, x, size, step, n, lanes):
 @_jit
 def _from_lanes(row, x, size, step, n, lanes):
     """x[k size + i step] = row[i lanes + k]."""
-    if lanes == LANES:
-        _from_eight(row, x, size, step, n)
+    if lanes == 8:
+        _from_8(row, x, size, step, n)
+    elif lanes == 16:
+        _from_16(row, x, size, step, n)
     else:
         for k in range(lanes):
             for i in range(n):
@@ -360,31 +372,33 @@ def normalize(coef, stats, counts, gamma, beta, eps, mean, var, step):
 
 
 @_jit
-def start(z, x, f, num_images, scratch, lo, hi):
+def start(z, x, f, num_images, group, scratch, lo, hi):
     """Store images (N, maps, H, W), flat, as rows of format f."""
     size = f.maps * f.height * f.width
     for g in range(lo, hi):
-        lanes = min(LANES, num_images - g * LANES)
-        rows = z[_begin(f, g) :]
+        first = g * group
+        lanes = min(group, num_images - first)
+        rows = z[_begin(f, first) :]
         for c in range(f.maps):
             for y in range(f.height):
-                images = x[g * LANES * size + (c * f.height + y) * f.width :]
+                images = x[first * size + (c * f.height + y) * f.width :]
                 for q in range(f.phases):
                     to = rows[_row(f, c, y, q, lanes) :]
                     _to_lanes(to, images[q:], size, f.phases, _columns(f, q), lanes)
 
 
 @_jit
-def finish(images, z, out, num_images, line, lo, hi):
+def finish(images, z, out, num_images, group, line, lo, hi):
     """Store y of a stage in images (N, maps, H, W), flat."""
     f, coef, slope = out.y, out.coef, f32(out.slope)
     size = f.maps * f.height * f.width
     for g in range(lo, hi):
-        lanes = min(LANES, num_images - g * LANES)
-        rows = z[_begin(f, g) :]
+        first = g * group
+        lanes = min(group, num_images - first)
+        rows = z[_begin(f, first) :]
         for c in range(f.maps):
             for y in range(f.height):
-                to = images[g * LANES * size + (c * f.height + y) * f.width :]
+                to = images[first * size + (c * f.height + y) * f.width :]
                 for q in range(f.phases):
                     n, row = _columns(f, q), rows[_row(f, c, y, q, lanes) :]
                     _activate(line, row, coef[0, c], coef[1, c], out.act, slope, n * lanes)
@@ -407,20 +421,21 @@ def _pool(best, won, z, size, sign, n):
 
 
 @_jit
-def forward(z, won, stats, z_in, before, taps, bias, out, signs, num_images, scratch, lo, hi):
+def forward(z, won, stats, z_in, before, taps, bias, out, signs, num_images, group, scratch, lo, hi):
     """Compute z and, for max-pooling, `won` of a stage; see `Output`.
 
     stats  (groups, maps, 2): each group's moments of the convolution's output
     signs  (maps,): those of BatchNorm's weights, since a negative one turns max into min
     """
-    x, line = scratch[: plane_size(taps.planes)], scratch[plane_size(taps.planes) :]
-    f, size = out.conv, out.conv.slots * LANES
-    d = line[before.y.slots * LANES :]
+    x, line = scratch[: plane_size(taps.planes) * group], scratch[plane_size(taps.planes) * group :]
+    f, size = out.conv, out.conv.slots * group
+    d = line[before.y.slots * group :]
     for g in range(lo, hi):
-        lanes = min(LANES, num_images - g * LANES)
+        first = g * group
+        lanes = min(group, num_images - first)
         _clear_border(x, taps.planes, before.y.height, lanes)
-        rows_in, filled = z_in[_begin(before.y, g) :], 0
-        begin, count = _begin(out.y, g), 0
+        rows_in, filled = z_in[_begin(before.y, first) :], 0
+        begin, count = _begin(out.y, first), 0
         for y in range(f.height):
             filled = _fill(x, filled, y, taps, rows_in, before, line, lanes)
             here = x[y // taps.every * taps.step * lanes :]
@@ -459,13 +474,14 @@ def _add_sums(sums, dy, z, out, c, y, v, lanes):
 
 
 @_jit
-def norm_sums(sums, dy, z, out, num_images, scratch, lo, hi):
+def norm_sums(sums, dy, z, out, num_images, group, scratch, lo, hi):
     """Add the sums (groups, maps, 2) that the gradient of BatchNorm needs."""
     for g in range(lo, hi):
-        lanes = min(LANES, num_images - g * LANES)
+        first = g * group
+        lanes = min(group, num_images - first)
         for c in range(out.y.maps):
             for y in range(out.y.height):
-                begin = _begin(out.y, g)
+                begin = _begin(out.y, first)
                 _add_sums(sums[g, c], dy[begin:], z[begin:], out, c, y, scratch, lanes)
 
 
@@ -517,7 +533,7 @@ def _loss_row(d, target, act, slope, factor, n):
 
 @_jit
 def backward(dw, db, dy_in, sums_in, loss, z_in, before, z, won, dy, target, out, taps, bias,
-             back, factor, wants, num_images, scratch, lo, hi):  # fmt: skip
+             back, factor, wants, num_images, group, scratch, lo, hi):  # fmt: skip
     """Compute each group's gradients of a stage.
 
     dw, db   (groups, taps, maps) and (groups, maps): of the weights and the bias
@@ -528,14 +544,15 @@ def backward(dw, db, dy_in, sums_in, loss, z_in, before, z, won, dy, target, out
     wants    whether the gradients of weights, bias and input are wanted
     """
     p, pb, f, f_in = taps.planes, back.planes, out.conv, before.y
-    size = max(f.slots, p.slots, f_in.slots) * LANES
-    x, dz = scratch[: plane_size(p)], scratch[plane_size(p) : plane_size(p) + plane_size(pb)]
-    v = scratch[plane_size(p) + plane_size(pb) :]
+    size = max(f.slots, p.slots, f_in.slots) * group
+    x, dz = scratch[: plane_size(p) * group], scratch[plane_size(p) * group : plane_size(p) * group + plane_size(pb) * group]
+    v = scratch[plane_size(p) * group + plane_size(pb) * group :]
     line, d_in = v[f.maps * size :], v[(f.maps + 1) * size :]
     again = target.size > 0 or out.pool  # the convolution's output is computed again
     for g in range(lo, hi):
-        lanes = min(LANES, num_images - g * LANES)
-        rows_in, begin = z_in[_begin(f_in, g) :], _begin(out.y, g)
+        first = g * group
+        lanes = min(group, num_images - first)
+        rows_in, begin = z_in[_begin(f_in, first) :], _begin(out.y, first)
         _clear_border(x, p, f_in.height, lanes)
         _clear_border(dz, pb, f.height, lanes)
         filled, width = 0, pb.phases * pb.slots * lanes
@@ -558,7 +575,7 @@ def backward(dw, db, dy_in, sums_in, loss, z_in, before, z, won, dy, target, out
                     row = d[c * pitch :]
                     if target.size:
                         area = f.height * f.width
-                        images = target[(g * LANES * f.maps + c) * area + y * f.width + q :]
+                        images = target[(first * f.maps + c) * area + y * f.width + q :]
                         _to_lanes(line, images, f.maps * area, f.phases, n // lanes, lanes)
                         loss[g] += _loss_row(row, line, out.act, f32(out.slope), factor, n)
                     else:
@@ -572,7 +589,7 @@ def backward(dw, db, dy_in, sums_in, loss, z_in, before, z, won, dy, target, out
                 if wants[0]:
                     _for_all_taps(True, d, pitch, here, taps, dw[g], a, n, lanes)
         for y in range(f_in.height if wants[2] else 0):
-            here, gradients = dz[y // back.every * back.step * lanes :], dy_in[_begin(f_in, g) :]
+            here, gradients = dz[y // back.every * back.step * lanes :], dy_in[_begin(f_in, first) :]
             for q in range(p.phases):
                 a, columns = y % back.every * p.phases + q, (f_in.width - q + p.phases - 1) // p.phases
                 n = columns * lanes

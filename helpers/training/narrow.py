@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from helpers.training import lanes
-from helpers.training.lanes import LANES, Format, Output, Planes, Taps
+from helpers.training.lanes import Format, Output, Planes, Taps
 
 MAX_MAPS = 16  # wider layers are left to PyTorch
 ACTIVATIONS = {nn.ReLU: (0, 0.0), nn.Sigmoid: (1, 1.0), nn.Tanh: (2, 1.0)}
@@ -188,7 +188,8 @@ class _Stage:
 
     def __init__(self, shape: _Shape, norm, maps: int, before: Output, num_images: int):
         self.shape, self.norm, self.before = shape, norm, before
-        self.num_images, self.groups = num_images, -(-num_images // LANES)
+        self.num_images, self.group = num_images, _group(num_images)
+        self.groups = -(-num_images // self.group)
         f = before.y
         z, y, self.taps, self.back = shape.plan(f.maps, maps, f.height, f.width)
         coef, norms = _identity(maps), norm is not None
@@ -206,9 +207,9 @@ class _Stage:
         bias = np.zeros(maps, f32) if bias is None else _array(bias)
         signs = np.ones(maps, f32) if gamma is None else np.sign(_array(gamma))
         lines = self.before.y.slots + 4 * maps * self.out.conv.slots
-        scratch = lanes.plane_size(taps.planes) + lines * LANES
+        scratch = lanes.plane_size(taps.planes) + lines
         arguments = z, self.won, stats, z_in, self.before, taps, bias, self.out, signs
-        _share(lanes.forward, self.num_images, scratch, *arguments)
+        _share(lanes.forward, self, scratch, *arguments)
         if self.norm is not None:
             self._normalize(stats, gamma, beta)
         return z
@@ -220,7 +221,8 @@ class _Stage:
             size = [self.num_images, *self.out.conv[:3]]
             raise ValueError(f"Expected more than 1 value per channel when training, got {size}")
         if self.of_batch:
-            images = np.minimum(self.num_images - np.arange(self.groups) * LANES, LANES)
+            first = np.arange(self.groups) * self.group
+            images = np.minimum(self.num_images - first, self.group)
             counts = images * (self.size / self.num_images)
         if norm.running_mean is not None:
             mean, var = _array(norm.running_mean), _array(norm.running_var)
@@ -250,7 +252,7 @@ class _Stage:
         slots = max(f.slots, taps.planes.slots, f_in.slots)
         scratch = lanes.plane_size(taps.planes) + lanes.plane_size(back.planes)
         _share(
-            lanes.backward, self.num_images, scratch + lines * slots * LANES,
+            lanes.backward, self, scratch + lines * slots,
             dw, db, dy_in, sums_in, loss, z_in, self.before, z, self.won, dy, target, out, taps,
             np.zeros(f.maps, f32) if bias is None else _array(bias),
             back, f32(2 / max(target.size, 1)), wants,
@@ -296,18 +298,36 @@ def _flat(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _empty(f: Format, num_images: int) -> np.ndarray:
-    return np.empty(num_images * f.maps * f.height * f.phases * f.slots, f32)
+    return _aligned(num_images * f.maps * f.height * f.phases * f.slots)
 
 
-def _share(kernel, num_images: int, scratch: int, *arguments) -> None:
-    """Let a kernel compute all groups of images, on as many threads as torch uses."""
-    groups = -(-num_images // LANES)
+def _aligned(size: int) -> np.ndarray:
+    """Return an uninitialized array that begins at a multiple of 64 bytes."""
+    array = np.empty(size + 16, f32)
+    start = -array.ctypes.data % 64 // 4
+    return array[start : start + size]
+
+
+def _group(num_images: int) -> int:
+    """Return the number of images in a group: the larger of two, if it loses nothing."""
+    small, large = lanes.LANES
+    is_enough = num_images // large >= torch.get_num_threads()
+    return large if is_enough and num_images % large == num_images % small else small
+
+
+def _share(kernel, stage, scratch: int, *arguments) -> None:
+    """Let a kernel compute all groups of images, on as many threads as torch uses.
+
+    `scratch` is the size of its working memory for each image of a group.
+    """
+    num_images, group, groups = stage.num_images, stage.group, stage.groups
     parts = min(torch.get_num_threads(), groups)
     ends = [groups * part // parts for part in range(parts + 1)]
-    calls = [
-        partial(kernel, *arguments, num_images, np.empty(scratch, f32), *ends[n : n + 2])
-        for n in range(parts)
-    ]
+    calls = []
+    for part in range(parts):
+        memory = _aligned(scratch * group)
+        last = num_images, group, memory, *ends[part : part + 2]
+        calls.append(partial(kernel, *arguments, *last))
     others = [_threads.submit(call) for call in calls[1:]]
     calls[0]()
     for other in others:
@@ -348,8 +368,8 @@ class _Chain(torch.autograd.Function):
             run.advance()
             f = last.out.y
             y = torch.empty(len(x), f.maps, f.height, f.width)
-            scratch = f.slots * LANES
-            _share(lanes.finish, len(x), scratch, _flat(y), run.z[-1], last.out)
+            scratch = f.slots
+            _share(lanes.finish, last, scratch, _flat(y), run.z[-1], last.out)
         else:
             needs = _needs(ctx, len(run.stages) - 1)
             given = run.z[-1], EMPTY, EMPTY, None, _flat(target)
@@ -380,10 +400,10 @@ class _Chain(torch.autograd.Function):
         else:
             out, images = stages[-1].out, _flat(dy)
             dy, sums = _empty(out.y, num_images), np.zeros((stages[-1].groups, out.y.maps, 2))
-            _share(lanes.start, num_images, 0, dy, images, out.y)
+            _share(lanes.start, stages[-1], 0, dy, images, out.y)
             if out.norm:
-                scratch = out.y.slots * LANES
-                _share(lanes.norm_sums, num_images, scratch, sums, dy, z[-1], out)
+                scratch = out.y.slots
+                _share(lanes.norm_sums, stages[-1], scratch, sums, dy, z[-1], out)
         while stages and (ctx.needs_input_grad[0] or any(ctx.needs_input_grad[3 : 3 + 4 * len(stages)])):
             stage, k = stages.pop(), len(stages)
             mine = slice(4 * k, 4 * k + 4)
@@ -393,7 +413,7 @@ class _Chain(torch.autograd.Function):
             return None, None, None, *gradients
         f = ctx.images.y
         dx = torch.empty(num_images, f.maps, f.height, f.width)
-        _share(lanes.finish, num_images, f.slots * LANES, _flat(dx), dy, ctx.images)
+        _share(lanes.finish, ctx.stages[0], f.slots, _flat(dx), dy, ctx.images)
         return dx, None, None, *gradients
 
 
