@@ -46,6 +46,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation -e .
+	$(BIN)/python -c "from helpers.training import narrow; narrow.prepare()"
 	touch $(READY)
 
 clean:

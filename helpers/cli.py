@@ -165,7 +165,7 @@ def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
     "--without",
     multiple=True,
     metavar="OPTION",
-    help="Do not use threads, channels_last, bf16, fused, compiled...; repeatable.",
+    help="Do not use narrow, threads, channels_last, bf16, fused, ...; repeatable.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write curves and sample images.")
 def train(name, **options):

@@ -91,8 +91,8 @@ def train_experiment(
     """Build, train and test one named network.
 
     num_epochs  0 uses the profile's number
-    tune        returns how the steps are computed, for example `choose_execution`; None
-                uses plain PyTorch
+    tune        returns how the steps are computed, for example `choose_execution`; by
+                default, `default_execution`
     checkpoint, stop, callbacks (log, after_epoch)  see `fit`
 
     Raises KeyboardInterrupt if stopped while pretraining a part of the network.
@@ -126,7 +126,7 @@ def train_experiment(
         sets,
         recipe,
         seed=seed,
-        execution=tune(net, sets.train, recipe) if tune and not resumes else PLAIN,
+        execution=tune(net, sets.train, recipe) if tune and not resumes else None,
         checkpoint=checkpoint,
         stop=stop,
         **callbacks,
@@ -173,6 +173,7 @@ def train_one(
         data = load_data(experiment, row, images, split, seed)
         log(data.faces.describe())
         tuned, stop = not plain and distributed.count() == 1, StopSignals()
+        tune = partial(choose_execution, without=without, log=log)
         trained = train_experiment(
             name,
             data,
@@ -180,7 +181,7 @@ def train_one(
             num_epochs=epochs,
             seed=seed,
             device=device,
-            tune=partial(choose_execution, without=without, log=log) if tuned else None,
+            tune=tune if tuned else lambda *_: PLAIN,
             checkpoint=folder / "checkpoint.pt",
             stop=stop,
             log=log,

@@ -1,7 +1,7 @@
 """Find the fastest way to compute a network's training steps on this machine.
 
-No single `Execution` is fastest everywhere. Small networks run fastest on one thread with
-contiguous tensors, large ones with channels_last and, if the processor has it, bfloat16.
+No single `Execution` is fastest everywhere. Narrow networks run fastest with compiled loops,
+large ones with channels_last and, if the processor has it, bfloat16.
 """
 
 import copy
@@ -14,11 +14,25 @@ import torch
 
 from helpers.data.course import Datasets
 from helpers.files import InputError, free_cores
-from helpers.training.execution import PLAIN, Execution, cpu_has_bf16
+from helpers.training import narrow as engine
+from helpers.training.execution import (
+    PLAIN,
+    Execution,
+    cpu_has_bf16,
+    default_execution,
+)
 from helpers.training.loop import fit
 from helpers.training.optim import Recipe, minibatches
 
-OPTIONS = ("threads", "channels_last", "bf16", "timed_kernels", "fused", "compiled")
+OPTIONS = (
+    "narrow",
+    "threads",
+    "channels_last",
+    "bf16",
+    "timed_kernels",
+    "fused",
+    "compiled",
+)
 REPEATS = 3
 MIN_GAIN = 1.05  # a smaller speedup is treated as noise
 WORTH_TUNING = 60.0  # seconds; shorter runs are not tuned
@@ -39,7 +53,8 @@ def choose_execution(
     without  options of `Execution` that must not be used
 
     Options are tried one at a time. An option is kept if it is more than 5 % faster and
-    saves more time than it takes to start. Runs of less than a minute use plain PyTorch.
+    saves more time than it takes to start. Runs of less than a minute are not measured;
+    they use `default_execution`.
     Raises InputError for an unknown option.
     """
     for name in without:
@@ -52,7 +67,7 @@ def choose_execution(
     best, speedup = PLAIN, 1.0
     _, seconds = _seconds_per_step(net, train, recipe, PLAIN)
     if seconds * num_steps < WORTH_TUNING:
-        return PLAIN
+        return PLAIN if "narrow" in without else default_execution(net)
     for option in OPTIONS:
         for form in _forms(option, best, net, seconds * num_steps):
             if any(getattr(form, name) for name in without):
@@ -75,6 +90,11 @@ def choose_execution(
 def _forms(option: str, best: Execution, net, remaining: float) -> list[Execution]:
     """Return the forms to try for an option; `remaining` is in seconds of training."""
     device = next(net.parameters()).device.type
+    if option == "narrow" and device == "cpu" and engine.is_available():
+        engine.prepare()  # not counted as this run's time: numba keeps the result
+        return [replace(best, narrow=True)]
+    if best.narrow and option in ("channels_last", "bf16", "compiled"):
+        return []
     if option == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = {2**n for n in range(free_cores().bit_length())}
         spare = {free_cores() - 1} - {0}  # leaves one core for other programs

@@ -6,6 +6,7 @@ them are fastest depends on the network, so `autotune.choose_execution` measures
 
 import ctypes
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 
 from helpers.files import InputError
+from helpers.training import distributed
+from helpers.training import narrow as engine
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 UNLIMITED = 2**31 - 1
@@ -29,6 +32,7 @@ class Execution:
     fused          one kernel for the whole optimizer step
     timed_kernels  let cuDNN time its kernels and use the fastest (GPU)
     compiled       "" or a torch.compile mode: "default", "reduce-overhead" (CUDA graphs)
+    narrow         narrow layers with compiled loops; see `training.narrow` (CPU)
     """
 
     threads: int = 0
@@ -37,9 +41,11 @@ class Execution:
     fused: bool = False
     timed_kernels: bool = False
     compiled: str = ""
+    narrow: bool = False
 
     def __str__(self) -> str:
         words = [f"{self.threads} threads"] if self.threads else []
+        words += ["compiled loops for narrow layers"] if self.narrow else []
         words += ["channels_last"] if self.channels_last else []
         words += ["bf16"] if self.bf16 else []
         words += ["fused optimizer"] if self.fused else []
@@ -65,11 +71,13 @@ class Execution:
         keep_freed_memory()
         found, timed = torch.get_num_threads(), torch.backends.cudnn.benchmark
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        loops = engine.narrow(net) if self.narrow and _has_numba() else nullcontext()
         try:
             torch.set_num_threads(self.threads or found)
             torch.backends.cudnn.benchmark = self.timed_kernels
             net.to(memory_format=layout)
-            yield
+            with loops:
+                yield
         finally:
             torch.set_num_threads(found)
             torch.backends.cudnn.benchmark = timed
@@ -77,6 +85,19 @@ class Execution:
 
 
 PLAIN = Execution()
+
+
+def default_execution(net: nn.Module) -> Execution:
+    """Return the form for short runs: compiled loops if all of the network is narrow."""
+    is_alone = distributed.count() == 1
+    return Execution(narrow=is_alone and engine.is_narrow(net) and _has_numba())
+
+
+def _has_numba() -> bool:
+    if not engine.is_available():
+        slow = "numba is not installed, so narrow networks train several times slower"
+        warnings.warn(f"{slow}; pip install numba", stacklevel=3)
+    return engine.is_available()
 
 
 def keep_freed_memory() -> None:

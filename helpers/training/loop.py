@@ -11,7 +11,7 @@ from helpers.nets.base import ChrominanceNet
 from helpers.progress import progress
 from helpers.training import distributed
 from helpers.training.checkpoint import Checkpointer
-from helpers.training.execution import PLAIN, Execution
+from helpers.training.execution import Execution, default_execution
 from helpers.training.optim import Recipe
 from helpers.training.signals import StopSignals
 from helpers.training.state import History, TrainingState
@@ -23,7 +23,7 @@ def fit(
     recipe: Recipe,
     *,
     seed: int = 0,
-    execution: Execution = PLAIN,
+    execution: Execution | None = None,
     checkpoint: Path | None = None,
     log: Callable[[str], None] | None = None,
     after_epoch: Callable[[dict, ChrominanceNet], None] | None = None,
@@ -31,7 +31,8 @@ def fit(
 ) -> History:
     """Train `net` in place on its device and return the history; see `TrainingState`.
 
-    execution    how steps are computed; a resumed run keeps the one it started with
+    execution    how steps are computed, by default as `default_execution` says; a resumed
+                 run keeps the form it started with
     checkpoint   file written after each epoch, every minute, and when stopped; the same
                  call resumes at the exact step, or returns if training is finished
     log          receives one line per epoch; after_epoch receives its metrics and the net
@@ -42,7 +43,8 @@ def fit(
     InputError if the checkpoint belongs to another training run, and TrainingDiverged if
     the loss or its gradient is not finite.
     """
-    state = TrainingState(net, data, recipe, seed, execution)
+    form = default_execution(net) if execution is None else execution
+    state = TrainingState(net, data, recipe, seed, form)
     checkpoints = Checkpointer(checkpoint, state, stop := stop or StopSignals())
     execution = checkpoints.resume()
     with execution.active(net), stop, torch.random.fork_rng():

@@ -135,8 +135,10 @@ def test_a_gain_in_the_noise_leaves_it_plain(monkeypatch):
 
 def test_a_short_training_is_not_measured_at_length(monkeypatch):
     watch = Stopwatch(lambda e: 1e-3)
-    assert chosen(monkeypatch, watch, recipe(num_epochs=2)) == PLAIN
-    assert watch.asked == [PLAIN]
+    short = recipe(num_epochs=2)
+    assert chosen(monkeypatch, watch, short) == Execution(narrow=True)
+    assert chosen(monkeypatch, watch, short, without=["narrow"]) == PLAIN
+    assert watch.asked == [PLAIN, PLAIN]
 
 
 ON_A_CPU = [option for option in OPTIONS if option != "timed_kernels"]
@@ -145,9 +147,17 @@ ON_A_CPU = [option for option in OPTIONS if option != "timed_kernels"]
 @pytest.mark.parametrize("option", ON_A_CPU)
 def test_every_option_can_be_switched_off_by_its_name(monkeypatch, option):
     watch = Stopwatch(lambda e: 1.0 - 0.15 * sum(map(bool, vars(e).values())))
-    best = chosen(monkeypatch, watch, without=[option])
-    assert not any(getattr(e, option) for e in [best, *watch.asked])
-    assert all(getattr(best, other) for other in ON_A_CPU if other != option)
+    without = {option, "narrow"}  # "narrow" leaves no choice of some of the others
+    best = chosen(monkeypatch, watch, without=without)
+    assert not any(getattr(e, name) for e in [best, *watch.asked] for name in without)
+    assert all(getattr(best, other) for other in ON_A_CPU if other not in without)
+
+
+def test_compiled_loops_are_combined_with_what_they_allow(monkeypatch):
+    watch = Stopwatch(lambda e: 1.0 - 0.15 * sum(map(bool, vars(e).values())))
+    best = chosen(monkeypatch, watch)
+    assert best == Execution(threads=best.threads, narrow=True, fused=True)
+    assert best.threads
 
 
 def test_compiling_is_tried_only_when_it_can_pay_for_its_start(monkeypatch):
@@ -198,7 +208,7 @@ def test_measuring_trains_with_the_real_loop_on_one_minibatch(monkeypatch):
 
 
 def test_an_unknown_option_is_an_input_error():
-    with pytest.raises(InputError, match="option 'magic': unknown; use one of threads"):
+    with pytest.raises(InputError, match="option 'magic': unknown; use one of narrow, threads"):
         choose_execution(small_net(), photographs(), LONG, without=["magic"])
 
 

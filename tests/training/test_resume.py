@@ -32,6 +32,7 @@ from helpers.training.state import TrainingDiverged
 
 FORMS = {
     "plain": PLAIN,
+    "narrow": Execution(1, narrow=True),
     "fast": Execution(1, channels_last=True, bf16=True, fused=True),
 }
 STEPS = 5 * 3  # five epochs of three minibatches

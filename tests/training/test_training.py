@@ -125,7 +125,7 @@ def test_the_test_errors_in_the_history_are_those_of_evaluate():
     train, test = photographs(8), photographs(4, seed=1)
     net = small_net()
     history = fit(net, train, test, recipe=recipe())
-    assert history["test_mse"][-1] == evaluate(net, test).mse.mean
+    assert history["test_mse"][-1] == pytest.approx(evaluate(net, test).mse.mean)
     assert history["test_mse"][0] != history["test_mse"][-1]
 
 
@@ -288,14 +288,14 @@ def test_the_weights_of_the_best_epoch_are_kept():
     errors = history["validation_mse"]
     assert errors[-1] > min(errors)
     assert len(errors) == 6
-    assert evaluate(net, validation).mse.mean == min(errors)
+    assert evaluate(net, validation).mse.mean == pytest.approx(min(errors))
 
 
 def test_without_validation_the_last_weights_are_kept():
     train, net = photographs(12), small_net()
     test = opposite(train)
     history = fit(net, train, test, recipe=recipe(num_epochs=6, lr=0.05))
-    assert evaluate(net, test).mse.mean == history["test_mse"][-1]
+    assert evaluate(net, test).mse.mean == pytest.approx(history["test_mse"][-1])
     assert history["test_mse"][-1] > min(history["test_mse"])
 
 

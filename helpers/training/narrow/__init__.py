@@ -276,9 +276,9 @@ class _Delayed(torch.Tensor):
 @cache
 def prepare() -> None:
     """Compile the loops, or load them from numba's cache; once per process."""
-    net = nn.Sequential(
-        nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.ReLU(), nn.MaxPool2d(2)
-    )
-    for layers in (nn.Sequential(*net, nn.Conv2d(1, 1, 1)), net):
-        y = _forward(layers, torch.zeros(2, 1, 2, 2, requires_grad=True))
-        F.mse_loss(y, torch.zeros(2, 1, 1, 1)).backward()
+    with torch.random.fork_rng(), torch.enable_grad():
+        net = [nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.ReLU(), nn.MaxPool2d(2)]
+        for layers in ([*net, nn.Conv2d(1, 1, 1)], net):
+            x = torch.zeros(2, 1, 2, 2, requires_grad=True)
+            y = _forward(nn.Sequential(*layers), x)
+            F.mse_loss(y, torch.zeros(2, 1, 1, 1)).backward()

@@ -175,10 +175,11 @@ class Stage:
         dweight = np.zeros(weight.numel())
         np.add.at(dweight, self.taps[1], found.dw.sum(0, dtype=np.float64))
         gradients = dweight.reshape(weight.shape), found.db.sum(0), dgamma, dbeta
-        gradients = [
-            None if p is None or v is None else torch.from_numpy(v.astype(f32))
-            for p, v in zip(params, gradients, strict=True)
-        ]
+        with np.errstate(over="ignore"):  # infinity is what PyTorch returns, too
+            gradients = [
+                None if p is None or v is None else torch.from_numpy(v.astype(f32))
+                for p, v in zip(params, gradients, strict=True)
+            ]
         return found.loss.sum(), gradients, found.dy_in, found.sums_in
 
     def _norm_gradients(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
