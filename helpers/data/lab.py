@@ -218,7 +218,10 @@ class AbScale(nn.Module):
 
     def encode(self, ab: torch.Tensor) -> torch.Tensor:
         """Scale natural ab (B, 2) or (B, 2, H, W) to the head's range, float32."""
-        return (ab.float() - self._shaped(ab)) / self.unit
+        y = ab.to(
+            torch.float32, copy=True
+        )  # then in place: a third of the memory traffic
+        return y.sub_(self._shaped(ab)).div_(self.unit)
 
     def decode(self, y: torch.Tensor) -> torch.Tensor:
         """Scale a head's outputs (B, 2) or (B, 2, H, W) back to natural ab, float32."""

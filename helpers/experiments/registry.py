@@ -52,8 +52,8 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quick", 300, 2, 200, 40, batchnorm_epochs=2, steps_epochs=4),
-        Profile("standard", None, 10, 750, 80, batchnorm_epochs=3, steps_epochs=20),
+        Profile("quick", 300, 2, 200, 40, batchnorm_epochs=10, steps_epochs=4),
+        Profile("standard", None, 10, 750, 80, batchnorm_epochs=10, steps_epochs=20),
         Profile("full", None, 10, 10_000, 80, batchnorm_epochs=20, steps_epochs=1000),
     )
 }
@@ -186,20 +186,20 @@ E = Experiment
 EXPERIMENTS: dict[str, Experiment] = {
     # name: network, options, epochs (quick, standard, full), learning rate, and the rest
     # Notebook 04
-    "regressor/relu": E("regressor", {"head": "relu"}, (7, 32, 100), lr=1e-2, compare_with="report000/regressor"),
-    "regressor/batchnorm": E("regressor", {"head": "linear", "batchnorm": True}, (7, 32, 100), lr=1e-2, compare_with="report000/regressor"),
+    "regressor/relu": E("regressor", {"head": "relu"}, (10, 32, 100), lr=1e-2, compare_with="report000/regressor"),
+    "regressor/batchnorm": E("regressor", {"head": "linear", "batchnorm": True}, (10, 32, 100), lr=1e-2, compare_with="report000/regressor"),
     # Notebook 05: the number of layers, then the head
-    "colorizer/n3": E("colorizer", {"num_down": 3, "head": "linear"}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/n4": E("colorizer", {"num_down": 4, "head": "linear"}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/n5": E("colorizer", {"num_down": 5, "head": "linear"}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/n6": E("colorizer", {"num_down": 6, "head": "linear"}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/relu": E("colorizer", {"num_down": 4, "head": "relu"}, (2, 2, 100), lr=2e-2, compare_with="report000/relu"),
-    "colorizer/sigmoid": E("colorizer", {"num_down": 4, "head": "sigmoid"}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n3": E("colorizer", {"num_down": 3, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n4": E("colorizer", {"num_down": 4, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n5": E("colorizer", {"num_down": 5, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n6": E("colorizer", {"num_down": 6, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/relu": E("colorizer", {"num_down": 4, "head": "relu"}, (10, 10, 100), lr=2e-2, compare_with="report000/relu"),
+    "colorizer/sigmoid": E("colorizer", {"num_down": 4, "head": "sigmoid"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
     # Notebook 07: the chosen colorizer, trained in full
     "colorizer/chosen": E("colorizer", {"num_down": 3, "head": "linear", "maps": 16}, (3, 6, 200), lr=2e-2, compare_with="report000/sigmoid"),
     # Notebook 08: the number of feature maps, skips
-    "maps/3": E("colorizer", {"num_down": 4, "head": "linear"}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "maps/8": E("colorizer", {"num_down": 4, "head": "linear", "maps": 8}, (2, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "maps/3": E("colorizer", {"num_down": 4, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "maps/8": E("colorizer", {"num_down": 4, "head": "linear", "maps": 8}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
     "maps/32": E("colorizer", {"num_down": 4, "head": "linear", "maps": 32}, (2, 2, 100), lr=6e-3, compare_with="report000/maps"),
     "maps/wide": E("colorizer", {"head": "linear", "maps": WIDE}, (2, 2, 100), lr=6e-3, compare_with="report000/maps"),
     "maps/best": E("unet", {"base": UNET_BASE}, (3, 6, 200), lr=6e-3, **UNET),
@@ -224,18 +224,18 @@ EXPERIMENTS: dict[str, Experiment] = {
     # For people the network has not seen: small, few epochs, the mean color predicted apart
     "best/people": E("mean_head_unet", {"base": UNET_BASE, **QUARTER}, (6, 16, 16), lr=3e-2, lr_end=0.02, flip_only_end=0.3, **BRIGHT),
     # Report 000, notebooks 04, 05 and 08
-    "report000/regressor": E("pooled_regressor", {}, (1, 1, 1000), lr=0.1, mse=1.195e-4, published_epochs=1000, **R000),
-    "report000/relu": E("pooled_colorizer", {"head": "relu"}, (1, 1, 1000), lr=0.1, mse=4.444e-4, published_epochs=1000, **R000),
-    "report000/sigmoid": E("pooled_colorizer", {"head": "sigmoid"}, (1, 1, 1000), lr=0.1, mse=4.206e-4, published_epochs=1000, **R000),
-    "report000/tanh": E("pooled_colorizer", {"head": "tanh", "labels": "sigmoid"}, (1, 1, 1000), lr=0.1, mse=1.688e-3, published_epochs=1000, **R000),
+    "report000/regressor": E("pooled_regressor", {}, (10, 10, 1000), lr=0.1, mse=1.195e-4, published_epochs=1000, **R000),
+    "report000/relu": E("pooled_colorizer", {"head": "relu"}, (10, 10, 1000), lr=0.1, mse=4.444e-4, published_epochs=1000, **R000),
+    "report000/sigmoid": E("pooled_colorizer", {"head": "sigmoid"}, (10, 10, 1000), lr=0.1, mse=4.206e-4, published_epochs=1000, **R000),
+    "report000/tanh": E("pooled_colorizer", {"head": "tanh", "labels": "sigmoid"}, (10, 10, 1000), lr=0.1, mse=1.688e-3, published_epochs=1000, **R000),
     "report000/maps": E("pooled_colorizer", {"head": "sigmoid", "maps": WIDE, "up_maps": WIDE_UP}, (1, 1, 1000), lr=0.1, mse=2.739e-4, published_epochs=1000, **R000),
-    "report000/guided": E("guided_colorizer", {}, (1, 1, 1000), lr=0.1, mse=3.797e-4, published_epochs=1000, pretrained="report000/regressor", **R000),
+    "report000/guided": E("guided_colorizer", {}, (10, 10, 1000), lr=0.1, mse=3.797e-4, published_epochs=1000, pretrained="report000/regressor", **R000),
     # Corrected: labels in -1..1; B, G, R scaled as the assignment asks
-    "report000/tanh-rescaled": E("pooled_colorizer", {"head": "tanh"}, (1, 1, 1000), lr=0.1, **R000),
-    "report000/sigmoid-darkened": E("pooled_colorizer", {"head": "sigmoid"}, (1, 1, 1000), lr=0.1, **R000 | {"scale_brightness": True}),
+    "report000/tanh-rescaled": E("pooled_colorizer", {"head": "tanh"}, (10, 10, 1000), lr=0.1, **R000),
+    "report000/sigmoid-darkened": E("pooled_colorizer", {"head": "sigmoid"}, (10, 10, 1000), lr=0.1, **R000 | {"scale_brightness": True}),
     # The same layers with the course's optimizer need a hundredth of the epochs
-    "report000/regressor-onecycle": E("pooled_regressor", {}, (7, 32, 100), lr=2e-2, compare_with="report000/regressor"),
-    "report000/sigmoid-onecycle": E("pooled_colorizer", {"head": "sigmoid"}, (3, 6, 200), lr=2e-2, compare_with="report000/sigmoid"),
+    "report000/regressor-onecycle": E("pooled_regressor", {}, (10, 32, 100), lr=2e-2, compare_with="report000/regressor"),
+    "report000/sigmoid-onecycle": E("pooled_colorizer", {"head": "sigmoid"}, (10, 10, 200), lr=2e-2, compare_with="report000/sigmoid"),
     # Report 001, notebooks 04 and 05
     "report001/regressor-1": E("strided_regressor", {"maps": ARCHITECTURE_1}, (2, 4, 100), lr=5e-3, weight_decay=1e-7, mse=1.524e-4, published_epochs=100, **R001),
     "report001/regressor-2": E("strided_regressor", {"maps": ARCHITECTURE_1}, (2, 4, 400), lr=1e-4, weight_decay=1e-5, mse=1.135e-4, published_epochs=400, **R001),

@@ -153,7 +153,7 @@ def train_one(
 ) -> Trained:
     """Train one named network and save the results, as `deepcolor train` does.
 
-    plain    use plain PyTorch instead of the `Execution` that is measured to be fastest
+    plain    use plain PyTorch instead of the fastest `Execution`
     without  options to leave out of that measurement (`autotune.OPTIONS`)
     returns  the trained network; the folder `folder_of` contains weights.safetensors,
              metrics.json (written last), checkpoint.pt, and parameters.json (written first)
@@ -172,8 +172,7 @@ def train_one(
             write_json(folder / "parameters.json", parameters)
         data = load_data(experiment, row, images, split, seed)
         log(data.faces.describe())
-        tuned, stop = not plain and distributed.count() == 1, StopSignals()
-        tune = partial(choose_execution, without=without, log=log)
+        stop, tune = StopSignals(), partial(choose_execution, without=without, log=log)
         trained = train_experiment(
             name,
             data,
@@ -181,7 +180,7 @@ def train_one(
             num_epochs=epochs,
             seed=seed,
             device=device,
-            tune=tune if tuned else lambda *_: PLAIN,
+            tune=(lambda *_: PLAIN) if plain or distributed.count() > 1 else tune,
             checkpoint=folder / "checkpoint.pt",
             stop=stop,
             log=log,

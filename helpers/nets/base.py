@@ -86,7 +86,7 @@ class ChrominanceNet(Network):
 
     def inputs(self, minibatch: LabImages) -> torch.Tensor:
         """Return the input to `forward` for a minibatch."""
-        return minibatch.L.float() / L_MAX
+        return minibatch.L.to(torch.float32, copy=True).div_(L_MAX)
 
     def loss(self, y: torch.Tensor, minibatch: LabImages) -> torch.Tensor:
         """Return the mean squared error of `forward`'s output, on the head's scale."""

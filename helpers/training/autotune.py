@@ -1,7 +1,7 @@
 """Find the fastest way to compute a network's training steps on this machine.
 
-No single `Execution` is fastest everywhere. Narrow networks run fastest with compiled loops,
-large ones with channels_last and, if the processor has it, bfloat16.
+No single `Execution` is fastest everywhere. Narrow networks run fastest with compiled
+loops, large ones with channels_last and, if the processor has it, bfloat16.
 """
 
 import copy

@@ -31,8 +31,7 @@ def fit(
 ) -> History:
     """Train `net` in place on its device and return the history; see `TrainingState`.
 
-    execution    how steps are computed, by default as `default_execution` says; a resumed
-                 run keeps the form it started with
+    execution    how steps are computed; None: `default_execution`; kept when resumed
     checkpoint   file written after each epoch, every minute, and when stopped; the same
                  call resumes at the exact step, or returns if training is finished
     log          receives one line per epoch; after_epoch receives its metrics and the net

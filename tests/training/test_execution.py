@@ -208,7 +208,9 @@ def test_measuring_trains_with_the_real_loop_on_one_minibatch(monkeypatch):
 
 
 def test_an_unknown_option_is_an_input_error():
-    with pytest.raises(InputError, match="option 'magic': unknown; use one of narrow, threads"):
+    with pytest.raises(
+        InputError, match="option 'magic': unknown; use one of narrow, threads"
+    ):
         choose_execution(small_net(), photographs(), LONG, without=["magic"])
 
 

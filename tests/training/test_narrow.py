@@ -27,7 +27,10 @@ ACTIVATIONS = [None, nn.ReLU(), nn.LeakyReLU(0.01), nn.Sigmoid(), nn.Tanh()]
 @st.composite
 def stages(draw, maps_in):
     """Draw the layers of a stage of any kind, and its number of maps."""
-    kernel, stride = draw(st.sampled_from([1, 2, 3, 4, 5, 7])), draw(st.sampled_from([1, 2]))
+    kernel, stride = (
+        draw(st.sampled_from([1, 2, 3, 4, 5, 7])),
+        draw(st.sampled_from([1, 2])),
+    )
     maps, padding = draw(st.integers(1, 16)), draw(st.integers(0, kernel - 1))
     kind = draw(st.sampled_from([nn.Conv2d, nn.ConvTranspose2d]))
     has_norm = draw(st.booleans())
@@ -139,7 +142,10 @@ def chain(*layers, maps=2):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_result_depends_neither_on_threads_nor_on_chance(threads):
-    net, x = chain(nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3)), torch.rand(50, 1, 9, 9)
+    net, x = (
+        chain(nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3)),
+        torch.rand(50, 1, 9, 9),
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -162,8 +168,16 @@ def test_values_that_are_not_finite_stay_so(value):
 
 
 def test_frozen_parameters_get_no_gradient():
-    net, x = chain(nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3)), torch.rand(8, 1, 9, 9)
-    for frozen in (["0.weight"], ["3.weight", "3.bias"], ["1.weight", "1.bias"], ["0.bias"]):
+    net, x = (
+        chain(nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3)),
+        torch.rand(8, 1, 9, 9),
+    )
+    for frozen in (
+        ["0.weight"],
+        ["3.weight", "3.bias"],
+        ["1.weight", "1.bias"],
+        ["0.bias"],
+    ):
         some = copy.deepcopy(net)
         for name, parameter in some.named_parameters():
             parameter.requires_grad_(name not in frozen)
@@ -185,7 +199,9 @@ def test_the_gradient_of_any_loss_is_that_of_pytorch():
 
 def test_a_hook_runs_and_sees_its_layer_s_output():
     net, seen = chain(nn.BatchNorm2d(2), nn.ReLU()), []
-    net[1].register_forward_hook(lambda module, given, output: seen.append(output.shape))
+    net[1].register_forward_hook(
+        lambda module, given, output: seen.append(output.shape)
+    )
     with narrow(net):
         net(torch.rand(4, 1, 8, 8))
     assert seen == [(4, 2, 4, 4)]
@@ -254,9 +270,12 @@ def test_the_default_is_compiled_loops_for_narrow_networks_only(monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     with pytest.warns(UserWarning, match="numba is not installed, so .* several times"):
         assert default_execution(small) == Execution()
-    with pytest.warns(UserWarning, match="numba is not installed"), evaluation_mode(small):
-        with Execution(narrow=True).active(small):  # a checkpoint made with numba
-            assert small(torch.rand(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+    with (
+        pytest.warns(UserWarning, match="numba is not installed"),
+        evaluation_mode(small),
+        Execution(narrow=True).active(small),
+    ):  # a checkpoint made with numba
+        assert small(torch.rand(1, 1, 32, 32)).shape == (1, 2, 32, 32)
 
 
 def test_no_result_contains_uninitialized_memory(monkeypatch):

@@ -29,7 +29,12 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 MAX_MAPS = 16  # wider layers are left to PyTorch
-ACTIVATIONS = {nn.ReLU: (0, 0.0), nn.Sigmoid: (1, 1.0), nn.Tanh: (2, 1.0)}
+ACTIVATIONS = {  # act and slope; see `Output`
+    nn.Identity: (0, 1.0),
+    nn.ReLU: (0, 0.0),
+    nn.Sigmoid: (1, 1.0),
+    nn.Tanh: (2, 1.0),
+}
 CONVOLUTIONS = nn.Conv2d, nn.ConvTranspose2d
 HOOKS = (
     "_forward_hooks",
