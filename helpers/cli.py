@@ -111,6 +111,13 @@ def data_options(command):
     return command
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Return the numbers in "1,2,3"; raise InputError for anything else."""
+    if not all(word.isdecimal() for word in text.split(",") if text):
+        raise InputError(f"{option} {text}: write whole numbers, 1,2,3")
+    return [int(word) for word in text.split(",") if text]
+
+
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool):
@@ -208,10 +215,7 @@ def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **op
     from helpers.experiments.run_folder import default_run_dir
     from helpers.experiments.sweep import run_sweep
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError as error:
-        raise InputError(f"--seeds {seeds}: write whole numbers, 1,2,3") from error
+    numbers = whole_numbers(seeds, "--seeds")
     slurm = {"timeout_min": time, "mem_gb": memory, "gpus_per_node": gpus}
     slurm |= {"slurm_account": account, "slurm_qos": qos}
     folder = default_run_dir(profile, run_dir)
@@ -222,30 +226,25 @@ def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **op
 
 
 @main.command()
-@click.argument("networks", nargs=-1, metavar="[colorizer|unet]...")
+@click.argument("networks", nargs=-1)
 @click.option("--repeats", default=7, type=POSITIVE, show_default=True)
 @click.option("--steps", default=2, type=POSITIVE, show_default=True)
+@click.option("--threads", default="", metavar="K,K,...", help="By default, 1 and all.")
 @device_option
 @profile_option
 @run_dir_option
-def bench(networks, repeats, steps, device, profile, run_dir):
-    """Measure the training speed on this machine, one change per row."""
-    from helpers.apps.bench import BENCHES, measure, table, variants
-    from helpers.experiments.run_folder import default_run_dir, environment
-    from helpers.files import write_json
-    from helpers.training.execution import choose_device
+def bench(networks, repeats, steps, threads, device, profile, run_dir):
+    """Measure the training speed of NETWORKS on this machine, one change per row.
 
-    for name in networks:
-        if name not in BENCHES:
-            raise InputError(f"network {name!r}: unknown; use {' or '.join(BENCHES)}")
-    device, measured = choose_device(device), {}
-    click.echo(f"{repeats} times {steps} steps of each row, alternating, on {device}")
-    for name in networks or BENCHES:
-        measured[name] = measure(variants(name, device), repeats, steps)
-        click.echo(f"\n{name}\n{table(measured[name])}")
-    path = default_run_dir(profile, run_dir) / "bench.json"
-    write_json(path, {"environment": environment(), "networks": measured})
-    click.echo(f"wrote {path}")
+    NETWORKS are regressor, sigmoid (both of report 000), colorizer (stride 2), stack (of
+    report 003) and unet; by default, all.
+    """
+    from helpers.apps.bench import run_bench
+    from helpers.experiments.run_folder import default_run_dir
+
+    counts = whole_numbers(threads, "--threads")
+    folder = default_run_dir(profile, run_dir)
+    run_bench(networks, counts, repeats, steps, device, folder, log=click.echo)
 
 
 @main.command()

@@ -1,113 +1,82 @@
 """Measure how fast a network trains on this machine, one change per row.
 
 The first row is the earlier reports' loop; each further row adds one change to the last row
-that was kept. Rows are timed in turn, so a busy minute on a shared machine affects all of
-them.
+that was kept; the compiled loops come last. Rows are timed in turn, so a busy minute on a
+shared machine affects all of them.
 """
 
-import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch import nn
 
 from helpers import nets
-from helpers.data.augment import FreshImages
-from helpers.data.course import Datasets
-from helpers.data.lab import L_MAX, LabImages
-from helpers.files import free_cores, peak_memory
+from helpers.apps.bench_runners import (
+    Variant,
+    network_and_data,
+    peak_memories,
+    runners_of,
+)
+from helpers.evaluation import figures
+from helpers.experiments.registry import known
+from helpers.experiments.run_folder import environment, save_figure
+from helpers.files import InputError, free_cores, write_json
+from helpers.nets.base import count_gflop, evaluation_mode
+from helpers.training import narrow
 from helpers.training.autotune import choose_execution
-from helpers.training.execution import PLAIN, Execution, set_seed
-from helpers.training.loop import fit
+from helpers.training.execution import PLAIN, Execution, choose_device
 from helpers.training.optim import Recipe
 
-NUM_IMAGES = 200
 LONG_TRAINING = 10**6  # epochs: long enough that `choose_execution` measures
 SMALL = {"maps": 3, "num_down": 4, "head": "sigmoid"}
-BENCHES = {  # name: network, options, minibatch
-    "colorizer": ("colorizer", SMALL, 100),
-    "unet": ("unet", {"base": 16}, 25),
+BEST_STACK = {"layers": 2, "kernel": 5, "maps": 16, "tanh": True}
+POOLED = ("pooled_colorizer", {"head": "sigmoid"})
+BENCHES = {  # name: network and options of the earlier report, and of ours; minibatch
+    "regressor": ("pooled_regressor", {}, "pooled_regressor", {}, 100),
+    "sigmoid": (*POOLED, *POOLED, 100),
+    "colorizer": (*POOLED, "colorizer", SMALL, 100),
+    "stack": ("stack", BEST_STACK, "stack", BEST_STACK, 16),
+    "unet": ("unet", {"base": 16}, "unet", {"base": 16}, 25),
 }
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to train, measured in one row of the table.
-
-    name       what this row adds
-    network, options, batch_size  what is trained
-    data       "loader" (DataLoader over a list of pairs of float32 tensors), "fixed"
-               (LabImages on the device) or "fresh" (uint8, augmented on the device)
-    execution  how `fit` computes steps; None uses the earlier reports' loop
-    processes  number of simultaneous processes, each training its own network
-    kept       whether the next row builds on this one
-    """
-
-    name: str
-    network: str
-    options: dict
-    batch_size: int
-    data: str = "fixed"
-    execution: Execution | None = PLAIN
-    processes: int = 1
-    kept: bool = True
-    device: str = "cpu"
-    size: int = 128
-    num_images: int = NUM_IMAGES
 
 
 def variants(name: str, device: str = "cpu") -> list[Variant]:
     """Return the rows for a network in BENCHES; which options are kept is measured."""
-    network, options, batch_size = BENCHES[name]
-    common = {"batch_size": batch_size, "device": device, "execution": None}
-    if name == "colorizer":
-        rows = [
-            Variant("the reports' loop: DataLoader, stride 1 and max-pooling",
-                    "pooled_colorizer", {}, data="loader", **common),
-            Variant("data stays on the device", "pooled_colorizer", {}, **common),
-            Variant("stride 2 instead of max-pooling", network, options, **common),
-        ]  # fmt: skip
-        words = "minibatches of 50: their planes fit the cache"
-        rows.append(replace(rows[-1], name=words, batch_size=50))
-    else:
-        first = "plain: eager, float32, NCHW, data on the device"
-        rows = [Variant(first, network, options, **common)]
+    network, options, ours, our_options, batch_size = BENCHES[name]
+    words = "the report's loop: DataLoader"
+    first = Variant(
+        words, network, options, batch_size, "loader", execution=None, device=device
+    )
+    rows = [first, replace(first, name="data stays on the device", data="fixed")]
+    if (network, options) != (ours, our_options):
+        change = {"network": ours, "options": our_options}
+        rows.append(replace(rows[-1], name="stride 2 instead of max-pooling", **change))
     rows.append(replace(rows[-1], name="our loop: AdamW, checked", execution=PLAIN))
     rows += _execution_rows(rows[-1])
     best = [row for row in rows if row.kept][-1]
-    rows.append(replace(best, name="fresh augmentation", data="fresh", kept=False))
-    if device == "cpu":
-        one = replace(best, execution=replace(best.execution, threads=1))
-        rows += [
-            replace(one, name=f"{n} processes with one thread each", processes=n)
-            for n in (2, 4, 8, 16, 32)
-            if n <= free_cores()
-        ]
+    if device == "cpu" and free_cores() > 1:
+        words = f"{free_cores()} processes with one thread each"
+        rows.append(replace(best, name=words, processes=free_cores()))
     return rows
 
 
 def _execution_rows(start: Variant) -> list[Variant]:
     """Return one row per option of `Execution`; chosen options are kept."""
-    without = () if start.device == "cuda" else ("compiled",)
-    net, data = _network_and_data(start)
+    without = ["threads"] if start.device == "cuda" else ["threads", "compiled"]
+    net, data = network_and_data(start)
     recipe = Recipe(LONG_TRAINING, start.batch_size)
     chosen = choose_execution(net, data, recipe, without=without)
-    threads = (
-        chosen.threads or 1
-    )  # if torch's default is best, show one thread, not kept
     options = {
-        "threads": (threads, f"{threads} thread{'s' * (threads > 1)}"),
         "channels_last": (True, "channels_last"),
         "bf16": (chosen.bf16, "bfloat16"),
         "timed_kernels": (start.device == "cuda", "cuDNN measures its kernels"),
         "fused": (True, "fused optimizer"),
         "compiled": (chosen.compiled, f"torch.compile ({chosen.compiled})"),
+        "narrow": (start.device == "cpu" and narrow.is_available(), "compiled loops"),
     }
     best, rows = start, []
     for option, (value, words) in options.items():
@@ -119,50 +88,127 @@ def _execution_rows(start: Variant) -> list[Variant]:
     return rows
 
 
-def measure(rows: Sequence[Variant], repeats: int = 7, steps: int = 2) -> list[dict]:
+def measure(
+    rows: Sequence[Variant],
+    repeats: int = 7,
+    steps: int = 2,
+    threads: Sequence[int] = (),
+) -> list[dict]:
     """Time all rows in turn: `repeats` rounds of `steps` training steps per row.
 
-    Returns one dictionary per row: name, kept, images_per_second (median) with low and
-    high, ratio to the first row (median of the per-repeat ratios) and peak_memory, the
-    bytes that a separate process needs (times the number of processes).
+    threads  numbers of threads; by default, torch's number
+
+    Returns one dictionary per row: name, kept, `speeds` and peak_memory, the bytes that a
+    separate process needs (times the number of processes). `speeds` has, for each number of
+    threads, images_per_second (median) with low and high, ratio to the first row (median of
+    the ratios in each repeat), and the shares of the machine's peak; see `peaks`.
     """
-    memory = _peak_memories(rows)
-    speeds: list[list[float]] = [[] for _ in rows]
-    with _runners(rows) as runners:
-        for _ in range(repeats):
-            for row, runner, found in zip(rows, runners, speeds, strict=True):
-                seconds = runner.seconds(steps)
-                found.append(sum(row.batch_size * steps / s for s in seconds))
+    before = torch.get_num_threads()
+    threads, memory = threads or [before], peak_memories(rows)
+    speeds = {count: [[] for _ in rows] for count in threads}
+    try:
+        with runners_of(rows) as runners:
+            for _ in range(repeats):
+                for n, (row, runner) in enumerate(zip(rows, runners, strict=True)):
+                    for count in threads if row.processes == 1 else [max(threads)]:
+                        torch.set_num_threads(count)
+                        seconds = runner.seconds(steps)
+                        speed = sum(row.batch_size * steps / s for s in seconds)
+                        speeds[count][n].append(speed)
+        limits = {count: peaks(count) for count in threads}
+    finally:
+        torch.set_num_threads(before)
     return [
         {
             "name": row.name,
             "kept": row.kept,
-            "images_per_second": statistics.median(found),
-            "low": min(found),
-            "high": max(found),
-            "repeats": repeats,
-            "ratio": statistics.median(
-                one / first for one, first in zip(found, speeds[0], strict=True)
-            ),
+            "speeds": {
+                count: _speed(row, found[n], found[0], limits[count])
+                for count, found in speeds.items()
+                if found[n]
+            },
             "peak_memory": peak,
+            "repeats": repeats,
             "variant": asdict(row),
         }
-        for row, found, peak in zip(rows, speeds, memory, strict=True)
+        for n, (row, peak) in enumerate(zip(rows, memory, strict=True))
     ]
 
 
+def _speed(row: Variant, found: list[float], first: list[float], limits: dict) -> dict:
+    speed = statistics.median(found)
+    flop, traffic = training_costs(row)
+    ratios = [one / other for one, other in zip(found, first, strict=True)]
+    return {
+        "images_per_second": speed,
+        "low": min(found),
+        "high": max(found),
+        "ratio": statistics.median(ratios),
+        "flop_share": speed * flop / limits["flop"] if row.device == "cpu" else None,
+        "byte_share": speed * traffic / limits["bytes"]
+        if row.device == "cpu"
+        else None,
+    }
+
+
+def peaks(threads: int) -> dict[str, float]:
+    """Measure this CPU: FLOP/s of a matrix product, bytes/s of an addition in memory."""
+    torch.set_num_threads(threads)
+    matrix, long = torch.rand(1024, 1024), torch.rand(2**26)
+    flop = 2 * 1024**3 / min(_seconds(lambda: matrix @ matrix) for _ in range(9))
+    moved = 2 * long.nbytes / min(_seconds(lambda: long.add_(1)) for _ in range(5))
+    return {"flop": flop, "bytes": moved}
+
+
+def _seconds(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def training_costs(row: Variant) -> tuple[float, float]:
+    """Return the FLOP and the least memory traffic in bytes of training on one image.
+
+    A backward pass needs twice the FLOP of a forward pass. Each convolution's output is
+    written and read, and so is its gradient; caches can hold a part of it.
+    """
+    net, values = nets.build(row.network, **row.options), []
+    kinds = nn.Conv2d, nn.ConvTranspose2d
+    for layer in [module for module in net.modules() if isinstance(module, kinds)]:
+        layer.register_forward_hook(lambda *given: values.append(given[-1].numel()))
+    size = row.size or net.size
+    net.flip_tta = False
+    scale = (size / net.size) ** 2
+    with evaluation_mode(net):
+        net(torch.zeros(1, 1, size, size))
+    return 3e9 * count_gflop(net) * scale, 4 * 4.0 * sum(values)
+
+
 def table(measured: Sequence[dict]) -> str:
-    """Format the measured rows as a text table."""
-    head = f"{'':<2}{'what the row adds':<60}{'images/s':>9}{'low':>8}{'high':>8}"
-    lines = [f"{head}{'ratio':>8}{'memory':>10}"]
+    """Format the measured rows as a text table, images/s for each number of threads."""
+    threads = list(measured[0]["speeds"])
+    head = f"{'':<2}{'what the row adds':<34}"
+    for count in threads:
+        words = f"{count} thread{'s' if count > 1 else ''}"
+        head += f"{words:>10}{'low':>7}{'high':>7}{'ratio':>8}{'FLOP':>6}{'bytes':>7}"
+    lines = [f"{head}{'memory':>10}"]
     for row in measured:
-        sign = "+" if row["kept"] else "-"
-        lines.append(
-            f"{sign:<2}{row['name']:<60}{row['images_per_second']:>9.0f}"
-            f"{row['low']:>8.0f}{row['high']:>8.0f}{row['ratio']:>7.2f}x"
-            f"{row['peak_memory'] / 2**20:>6.0f} MiB"
-        )
+        line = f"{'+' if row['kept'] else '-':<2}{row['name']:<34}"
+        for count in threads:
+            found = row["speeds"].get(count)
+            line += _columns(found) if found else " " * 45
+        lines.append(f"{line}{row['peak_memory'] / 2**20:>6.0f} MiB")
     return "\n".join(lines)
+
+
+def _columns(found: dict) -> str:
+    text = (
+        f"{found['images_per_second']:>10.0f}{found['low']:>7.0f}{found['high']:>7.0f}"
+    )
+    text += f"{found['ratio']:>7.2f}x"
+    if found["flop_share"] is None:
+        return f"{text:<45}"
+    return f"{text}{found['flop_share']:>6.0%}{found['byte_share']:>7.0%}"
 
 
 def costs(
@@ -180,7 +226,7 @@ def costs(
         for value in values
     ]
     found: list[list[float]] = [[] for _ in rows]
-    with _runners(rows) as runners:
+    with runners_of(rows) as runners:
         for _ in range(repeats):
             for row, runner, times in zip(rows, runners, found, strict=True):
                 steps = row.num_images // row.batch_size if name == "num_images" else 1
@@ -188,133 +234,56 @@ def costs(
     return dict(zip(values, map(statistics.median, found), strict=True))
 
 
-class _Runner:
-    """Runs training steps of a variant in this process."""
+def run_bench(
+    names: Sequence[str],
+    threads: Sequence[int],
+    repeats: int,
+    steps: int,
+    device: str,
+    folder: Path,
+    log: Callable[[str], None],
+) -> None:
+    """Measure networks in BENCHES (by default, all); write bench.json and bench.png.
 
-    def __init__(self, variant: Variant):
-        self.variant = variant
-        self.net, self.data = _network_and_data(variant)
-
-    def seconds(self, steps: int) -> list[float]:
-        """Return [the seconds that `steps` training steps take], without a warm-up step."""
-        if self.variant.execution is None:
-            return [self._seconds_of_report_loop(steps)]
-        data = Datasets(self.data[: self.variant.batch_size])  # one step per epoch
-        recipe = Recipe(steps + 1, self.variant.batch_size)
-        history = fit(self.net, data, recipe, execution=self.variant.execution)
-        return [sum(history["seconds"][1:])]
-
-    def _seconds_of_report_loop(self, steps: int) -> float:
-        optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
-        batches, device = self._report_batches(), self.variant.device
-        for step in range(steps + 1):
-            if step == 1:  # the first step was the warm-up
-                start = time.perf_counter()
-            L, ab = (x.to(device) for x in next(batches))
-            optimizer.zero_grad()
-            loss = F.mse_loss(self.net(L.float() / L_MAX), self.net.target(ab))
-            loss.backward()
-            optimizer.step()
-            loss.item()  # wait for the device
-        return time.perf_counter() - start
-
-    def _report_batches(self) -> Iterator:
-        while True:
-            if self.variant.data == "loader":
-                pairs = list(
-                    zip(self.data.L.float(), self.data.ab.float(), strict=True)
-                )
-                yield from DataLoader(pairs, self.variant.batch_size, shuffle=True)
-            else:
-                for index in torch.randperm(len(self.data)).split(
-                    self.variant.batch_size
-                ):
-                    yield self.data.L[index], self.data.ab[index]
-
-
-def _network_and_data(variant: Variant):
-    """Return a network and random images: speed does not depend on their content."""
-    set_seed(0)
-    net = nets.build(variant.network, **variant.options).to(variant.device).train()
-    generator = torch.Generator().manual_seed(0)
-    shape = (variant.num_images, 3, variant.size, variant.size)
-    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    if variant.data == "fresh":
-        return net, FreshImages(images).to(variant.device)
-    L, ab = images[:, :1] * (L_MAX / 255), images[:, 1:] - 128.0
-    device = "cpu" if variant.data == "loader" else variant.device
-    return net, LabImages(L.half(), ab.half()).to(device)
-
-
-class _WorkerPool:
-    """Runs training steps of a variant in several processes at once."""
-
-    def __init__(self, variant: Variant):
-        self.pipes, self.workers = [], []
-        for _ in range(variant.processes):
-            ours, theirs = _context().Pipe()
-            worker = _context().Process(
-                target=_work, args=(variant, theirs), daemon=True
-            )
-            worker.start()
-            self.pipes.append(ours)
-            self.workers.append(worker)
-
-    def seconds(self, steps: int) -> list[float]:
-        """Return the seconds that `steps` training steps take in each process."""
-        for pipe in self.pipes:
-            pipe.send(steps)
-        return [seconds for pipe in self.pipes for seconds in pipe.recv()]
-
-    def stop(self) -> None:
-        """End the processes."""
-        for pipe, worker in zip(self.pipes, self.workers, strict=True):
-            pipe.send(None)
-            worker.join()
-
-
-def _work(variant: Variant, pipe) -> None:
-    torch.set_num_threads(1)
-    runner = _Runner(variant)
-    while steps := pipe.recv():
-        pipe.send(runner.seconds(steps))
-
-
-@contextmanager
-def _runners(rows: Sequence[Variant]) -> Iterator[list]:
-    with ExitStack() as stack:
-        runners = []
-        for row in rows:
-            runners.append(_WorkerPool(row) if row.processes > 1 else _Runner(row))
-            if row.processes > 1:
-                stack.callback(runners[-1].stop)
-        yield runners
-
-
-def _peak_memories(rows: Sequence[Variant]) -> list[int]:
-    """Return each row's peak memory in bytes, times its number of processes."""
-    with ProcessPoolExecutor(
-        free_cores(), mp_context=_context(), max_tasks_per_child=1
-    ) as pool:
-        peaks = pool.map(_peak_memory, rows)
-        return [row.processes * peak for row, peak in zip(rows, peaks, strict=True)]
-
-
-def _peak_memory(variant: Variant) -> int:
-    torch.set_num_threads(1)
-    _Runner(variant).seconds(2)
-    if variant.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_memory()
-
-
-def _context():
-    """Return a context that starts processes with torch imported, except on Windows.
-
-    torch._dynamo is preloaded, too, because a process's first optimizer imports it.
+    Raises InputError for an unknown network or a number of threads below 1.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.apps.bench", "torch._dynamo"])
-    return context
+    names = [known(name, BENCHES, "network") for name in names] or list(BENCHES)
+    if min(threads, default=1) < 1:
+        raise InputError("--threads 0: use at least 1 thread")
+    threads, device = threads or sorted({1, free_cores()}), choose_device(device)
+    log(f"{repeats} times {steps} steps of each row, alternating, on {device}")
+    log("FLOP, bytes: shares of this machine's peaks; bytes: at least, without caches")
+    measured = {}
+    for name in names:
+        measured[name] = measure(variants(name, device), repeats, steps, threads)
+        log(f"\n{name}\n{table(measured[name])}")
+    found = cost_curves(device)
+    content = {"environment": environment(), "networks": measured, "costs": found}
+    write_json(folder / "bench.json", content)
+    save_figure(figures.cost_curves(found), folder / "bench.png")
+    log(f"wrote {folder / 'bench.json'} and bench.png")
+
+
+def cost_curves(device: str, repeats: int = 3) -> dict:
+    """Return the `costs` of several numbers of images, maps and pixels, in both forms."""
+    forms = {"PyTorch": PLAIN}
+    if device == "cpu" and narrow.is_available():
+        forms["compiled loops"] = Execution(narrow=True)
+    panels = {
+        "training images (an epoch)": ("num_images", (50, 100, 200)),
+        "feature maps (a step of 10)": ("maps", (2, 4, 8, 16, 32)),
+        "side in pixels (a step of 10)": ("size", (32, 64, 128, 256)),
+    }
+    options = {"num_down": 3, "maps": 4}
+    return {
+        title: {
+            words: costs(
+                Variant("", "colorizer", options, 10, execution=form, device=device),
+                field,
+                values,
+                repeats,
+            )
+            for words, form in forms.items()
+        }
+        for title, (field, values) in panels.items()
+    }

@@ -231,15 +231,17 @@ def color_strips(
     return fig
 
 
-def cost_curves(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Plot milliseconds against one variable per panel, with a dotted proportional line.
+def cost_curves(seconds: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
+    """Plot milliseconds against one variable per panel, one line per way to compute.
 
-    `seconds` maps each variable's name to its values and the seconds each one takes.
+    `seconds` maps each variable's name to the ways, and these to the values and the seconds
+    that each one takes. A dotted line is proportional to the variable.
     """
     fig, axes = _subplots(1, len(seconds), 3, 2.8)
-    for ax, (name, found) in zip(axes.flat, seconds.items(), strict=True):
-        values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
-        ax.plot(values, times, "o-", label="measured")
+    for ax, (name, lines) in zip(axes.flat, seconds.items(), strict=True):
+        for (words, found), style in zip(lines.items(), ("o-", "s--"), strict=False):
+            values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
+            ax.plot(values, times, style, label=words)
         proportional = times[-1] * values / values[-1]
         ax.plot(values, proportional, **REFERENCE_LINE, label="proportional")
         ax.set(xscale="log", yscale="log", xlabel=name)

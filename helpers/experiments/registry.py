@@ -53,7 +53,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("quick", 300, 2, 200, 40, batchnorm_epochs=10, steps_epochs=4),
-        Profile("standard", None, 10, 750, 80, batchnorm_epochs=10, steps_epochs=20),
+        Profile("standard", None, 10, 750, 80, batchnorm_epochs=3, steps_epochs=20),
         Profile("full", None, 10, 10_000, 80, batchnorm_epochs=20, steps_epochs=1000),
     )
 }
@@ -189,20 +189,20 @@ EXPERIMENTS: dict[str, Experiment] = {
     "regressor/relu": E("regressor", {"head": "relu"}, (10, 32, 100), lr=1e-2, compare_with="report000/regressor"),
     "regressor/batchnorm": E("regressor", {"head": "linear", "batchnorm": True}, (10, 32, 100), lr=1e-2, compare_with="report000/regressor"),
     # Notebook 05: the number of layers, then the head
-    "colorizer/n3": E("colorizer", {"num_down": 3, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/n4": E("colorizer", {"num_down": 4, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/n5": E("colorizer", {"num_down": 5, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/n6": E("colorizer", {"num_down": 6, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "colorizer/relu": E("colorizer", {"num_down": 4, "head": "relu"}, (10, 10, 100), lr=2e-2, compare_with="report000/relu"),
-    "colorizer/sigmoid": E("colorizer", {"num_down": 4, "head": "sigmoid"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n3": E("colorizer", {"num_down": 3, "head": "linear"}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n4": E("colorizer", {"num_down": 4, "head": "linear"}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n5": E("colorizer", {"num_down": 5, "head": "linear"}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/n6": E("colorizer", {"num_down": 6, "head": "linear"}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "colorizer/relu": E("colorizer", {"num_down": 4, "head": "relu"}, (10, 2, 100), lr=2e-2, compare_with="report000/relu"),
+    "colorizer/sigmoid": E("colorizer", {"num_down": 4, "head": "sigmoid"}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
     # Notebook 07: the chosen colorizer, trained in full
     "colorizer/chosen": E("colorizer", {"num_down": 3, "head": "linear", "maps": 16}, (3, 6, 200), lr=2e-2, compare_with="report000/sigmoid"),
     # Notebook 08: the number of feature maps, skips
-    "maps/3": E("colorizer", {"num_down": 4, "head": "linear"}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "maps/8": E("colorizer", {"num_down": 4, "head": "linear", "maps": 8}, (10, 10, 100), lr=2e-2, compare_with="report000/sigmoid"),
-    "maps/32": E("colorizer", {"num_down": 4, "head": "linear", "maps": 32}, (2, 2, 100), lr=6e-3, compare_with="report000/maps"),
+    "maps/3": E("colorizer", {"num_down": 4, "head": "linear"}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "maps/8": E("colorizer", {"num_down": 4, "head": "linear", "maps": 8}, (10, 2, 100), lr=2e-2, compare_with="report000/sigmoid"),
+    "maps/32": E("colorizer", {"num_down": 4, "head": "linear", "maps": 32}, (10, 2, 100), lr=6e-3, compare_with="report000/maps"),
     "maps/wide": E("colorizer", {"head": "linear", "maps": WIDE}, (2, 2, 100), lr=6e-3, compare_with="report000/maps"),
-    "maps/best": E("unet", {"base": UNET_BASE}, (3, 6, 200), lr=6e-3, **UNET),
+    "maps/best": E("unet", {"base": UNET_BASE}, (10, 6, 200), lr=6e-3, **UNET),
     # The same network, augmented on the fly
     "unet/fresh": E("unet", {"base": UNET_BASE}, (6, 60, 2000), lr=6e-3, fresh=True, **UNET),
     # Notebook 08: a regressor and two classifiers with one trunk, at a quarter of the size

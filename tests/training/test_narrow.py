@@ -281,14 +281,14 @@ def test_the_default_is_compiled_loops_for_narrow_networks_only(monkeypatch):
 def test_no_result_contains_uninitialized_memory(monkeypatch):
     from helpers.training.narrow import stages as module
 
-    really = module._aligned
+    really = module._memory
 
     def poisoned(size):
         memory = really(size)
         memory[:] = np.nan
         return memory
 
-    monkeypatch.setattr(module, "_aligned", poisoned)
+    monkeypatch.setattr(module, "_memory", poisoned)
     for network in ("pooled_colorizer", "colorizer"):
         net, x = nets.build(network), torch.rand(11, 1, 64, 64)
         with narrow(net):

@@ -59,14 +59,23 @@ def is_narrow(net: nn.Module) -> bool:
 
 @contextmanager
 def narrow(net: nn.Module) -> Iterator[None]:
-    """Compute the narrow layers of `net` with compiled loops, on the CPU in float32."""
+    """Compute the narrow layers of `net` with compiled loops, on the CPU in float32.
+
+    They use as many threads as PyTorch had. PyTorch itself uses one: between two of its
+    operations, its threads wait in a busy loop and would slow the compiled loops down.
+    """
+    from helpers.training.narrow import stages
+
     prepare()
     found = [m for m in net.modules() if type(m) is nn.Sequential]
+    threads, stages.num_threads = torch.get_num_threads(), torch.get_num_threads()
     for module in found:
         module.forward = partial(_forward, module)
     try:
+        torch.set_num_threads(1)
         yield
     finally:
+        torch.set_num_threads(threads)
         for module in found:
             del module.forward
 

@@ -13,6 +13,7 @@ from helpers.training.narrow import kernels
 from helpers.training.narrow.lanes import LANES, Format, Output, Planes, Taps, f32
 
 EMPTY = np.empty(0, f32)
+num_threads = 1  # set by `narrow`
 _threads = ThreadPoolExecutor(64)
 
 
@@ -192,15 +193,15 @@ class Stage:
         return second * r, first
 
     def run(self, kernel, scratch: int, *arguments) -> None:
-        """Let a kernel compute all groups, on as many threads as torch uses.
+        """Let a kernel compute all groups, on `num_threads` threads.
 
         `scratch` is the size of its working memory for each image of a group.
         """
-        parts = min(torch.get_num_threads(), self.groups)
+        parts = min(num_threads, self.groups)
         ends = [self.groups * part // parts for part in range(parts + 1)]
         calls = []
         for part in range(parts):
-            memory = _aligned(scratch * self.group)
+            memory = _memory(scratch * self.group)
             groups = self.num_images, self.group, memory, *ends[part : part + 2]
             calls.append(partial(kernel, *arguments, *groups))
         others = [_threads.submit(call) for call in calls[1:]]
@@ -222,7 +223,7 @@ def _format(maps: int, height: int, width: int, phases: int) -> Format:
 def _group(num_images: int) -> int:
     """Return the number of images in a group: the larger of two, if it loses nothing."""
     small, large = LANES
-    is_enough = num_images // large >= torch.get_num_threads()
+    is_enough = num_images // large >= num_threads
     return large if is_enough and num_images % large == num_images % small else small
 
 
@@ -248,14 +249,12 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 def empty(f: Format, num_images: int) -> np.ndarray:
     """Return uninitialized rows of a format."""
-    return _aligned(num_images * f.maps * f.height * f.phases * f.slots)
+    return _memory(num_images * f.maps * f.height * f.phases * f.slots)
 
 
-def _aligned(size: int) -> np.ndarray:
-    """Return an uninitialized array that begins at a multiple of 64 bytes."""
-    memory = np.empty(size + 16, f32)
-    start = -memory.ctypes.data % 64 // 4
-    return memory[start : start + size]
+def _memory(size: int) -> np.ndarray:
+    """Return uninitialized memory; PyTorch's begins at a multiple of 64 bytes."""
+    return torch.empty(size).numpy()
 
 
 def shape_of(conv: nn.Module, max_maps: int) -> Shape | None:
