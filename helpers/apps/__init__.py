@@ -1,5 +1,5 @@
 """User-facing programs: colorize, the demo page, the notebook runner, the benchmark."""
 
-from helpers.apps.bench import Variant, costs, measure, table, variants
+from helpers.apps.bench import cost_curves, measure, table, variants
 from helpers.apps.colorize import colorize, grayscale
 from helpers.apps.upsampling import DetailedMap

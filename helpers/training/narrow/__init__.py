@@ -61,8 +61,9 @@ def is_narrow(net: nn.Module) -> bool:
 def narrow(net: nn.Module) -> Iterator[None]:
     """Compute the narrow layers of `net` with compiled loops, on the CPU in float32.
 
-    They use as many threads as PyTorch had. PyTorch itself uses one: between two of its
-    operations, its threads wait in a busy loop and would slow the compiled loops down.
+    They use as many threads as PyTorch. If all layers are narrow, PyTorch itself uses one:
+    between two of its operations, its threads wait in a busy loop, which would slow the
+    compiled loops down.
     """
     from helpers.training.narrow import stages
 
@@ -72,7 +73,7 @@ def narrow(net: nn.Module) -> Iterator[None]:
     for module in found:
         module.forward = partial(_forward, module)
     try:
-        torch.set_num_threads(1)
+        torch.set_num_threads(1 if is_narrow(net) else threads)
         yield
     finally:
         torch.set_num_threads(threads)
