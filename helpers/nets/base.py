@@ -117,7 +117,7 @@ class MeanNet(ChrominanceNet):
 
     def true_ab(self, ab: torch.Tensor) -> torch.Tensor:
         """Return the mean of a* and of b* over all pixels, (B, 2)."""
-        return ab.mean(dim=(2, 3), dtype=torch.float32)
+        return ab.flatten(2).mean(2, dtype=torch.float32)
 
 
 class RgbNet(Network):
