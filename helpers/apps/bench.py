@@ -173,15 +173,15 @@ def training_costs(row: Variant) -> tuple[float, float]:
     written and read, and so is its gradient; caches can hold a part of it.
     """
     net, values = nets.build(row.network, **row.options), []
+    net.flip_tta = False
+    flop = 3e9 * count_gflop(net)
     kinds = nn.Conv2d, nn.ConvTranspose2d
     for layer in [module for module in net.modules() if isinstance(module, kinds)]:
         layer.register_forward_hook(lambda *given: values.append(given[-1].numel()))
     size = row.size or net.size
-    net.flip_tta = False
-    scale = (size / net.size) ** 2
     with evaluation_mode(net):
         net(torch.zeros(1, 1, size, size))
-    return 3e9 * count_gflop(net) * scale, 4 * 4.0 * sum(values)
+    return flop * (size / net.size) ** 2, 4 * 4.0 * sum(values)
 
 
 def table(measured: Sequence[dict]) -> str:
@@ -270,15 +270,15 @@ def cost_curves(device: str, repeats: int = 3) -> dict:
     if device == "cpu" and narrow.is_available():
         forms["compiled loops"] = Execution(narrow=True)
     panels = {
-        "training images (an epoch)": ("num_images", (50, 100, 200)),
-        "feature maps (a step of 10)": ("maps", (2, 4, 8, 16, 32)),
-        "side in pixels (a step of 10)": ("size", (32, 64, 128, 256)),
+        "training images (an epoch)": ("num_images", (100, 200, 400)),
+        "feature maps (a step of 50)": ("maps", (2, 4, 8, 16, 32)),
+        "side in pixels (a step of 50)": ("size", (32, 64, 128, 256)),
     }
     options = {"num_down": 3, "maps": 4}
     return {
         title: {
             words: costs(
-                Variant("", "colorizer", options, 10, execution=form, device=device),
+                Variant("", "colorizer", options, 50, execution=form, device=device),
                 field,
                 values,
                 repeats,

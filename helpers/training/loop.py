@@ -42,8 +42,7 @@ def fit(
     InputError if the checkpoint belongs to another training run, and TrainingDiverged if
     the loss or its gradient is not finite.
     """
-    form = default_execution(net) if execution is None else execution
-    state = TrainingState(net, data, recipe, seed, form)
+    state = TrainingState(net, data, recipe, seed, execution or default_execution(net))
     checkpoints = Checkpointer(checkpoint, state, stop := stop or StopSignals())
     execution = checkpoints.resume()
     with execution.active(net), stop, torch.random.fork_rng():

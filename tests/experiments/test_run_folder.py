@@ -78,7 +78,7 @@ def test_a_wrong_parameter_is_named_before_any_work(wrong, tmp_path):
 
 
 def test_the_profile_is_read_and_one_number_can_be_overridden(tmp_path):
-    assert start(tmp_path).num_epochs("regressor/relu") == 7
+    assert start(tmp_path).num_epochs("regressor/relu") == 10
     assert start(tmp_path, profile="full").num_epochs("regressor/relu") == 100
     assert start(tmp_path, num_epochs=3).num_epochs("regressor/relu") == 3
 
