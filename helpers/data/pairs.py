@@ -98,12 +98,13 @@ def to_gray_rgb(images: torch.Tensor, group: torch.Tensor | None = None) -> Gray
 
 def to_signed(values: torch.Tensor) -> torch.Tensor:
     """Scale uint8 0..255 to float32 -1..1."""
-    return values.float() / 127.5 - 1
+    return values.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def to_bytes(rgb: torch.Tensor) -> torch.Tensor:
     """Scale RGB from about -1..1 to uint8, rounding and clipping."""
-    return ((rgb.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    values = rgb.to(torch.float32, copy=True).add_(1).mul_(127.5)
+    return values.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_wrapped_bytes(rgb: torch.Tensor) -> torch.Tensor:

@@ -37,8 +37,8 @@ def chrominance_mse(ab_hat: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
     """
     if ab_hat.shape != ab.shape:
         raise ValueError(f"shapes differ: {tuple(ab_hat.shape)}, {tuple(ab.shape)}")
-    error = (ab_hat.float() - ab.float()) / SCALE_S
-    return error.square().flatten(1).mean(dim=1)
+    error = ab_hat.to(torch.float32, copy=True).sub_(ab).div_(SCALE_S)
+    return error.square_().flatten(1).mean(dim=1)
 
 
 def accuracy_12(rgb_hat: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:

@@ -142,7 +142,7 @@ class RgbFromGray(Task):
         prediction  (N, 3, H, W) RGB, about -1..1; truth  (N, 3, H, W) uint8 RGB
         accuracy    share of values with an error below 12 of 255
         """
-        mse = (prediction - to_signed(truth)).square().flatten(1).mean(dim=1)
+        mse = to_signed(truth).sub_(prediction).square_().flatten(1).mean(dim=1)
         return {"mse": mse, "accuracy": accuracy_12(to_bytes(prediction), truth)}
 
     def to_bgr(self, images: GrayRgb, prediction: torch.Tensor) -> torch.Tensor:
