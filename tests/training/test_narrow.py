@@ -293,3 +293,44 @@ def test_no_result_contains_uninitialized_memory(monkeypatch):
         net, x = nets.build(network), torch.rand(11, 1, 64, 64)
         with narrow(net):
             assert all(v is None or v.isfinite().all() for v in run(net, x).values())
+
+
+def test_a_damaged_cache_is_removed_and_the_loops_are_compiled_again(
+    monkeypatch, tmp_path
+):
+    import numba
+
+    from helpers.training.narrow import lanes
+
+    damaged, calls = tmp_path / "some" / "kernels.backward.nbi", []
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"garbage")
+
+    @numba.njit(cache=True)
+    def function(x):
+        return x
+
+    def use():
+        calls.append(None)
+        if len(calls) == 1:
+            raise EOFError("Ran out of input")
+        assert function(1) == 1
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(lanes, "_compiled", [function])
+    monkeypatch.setattr(engine, "_use_all_loops", use)
+    engine.prepare.__wrapped__()
+    assert len(calls) == 2
+    assert not damaged.exists()
+    assert function.stats.cache_hits == {}
+
+
+def test_the_cache_of_another_version_of_the_loops_is_not_used():
+    import numba
+
+    from helpers.training.narrow import lanes
+
+    sources = sorted(lanes.Path(lanes.__file__).parent.glob("*.py"))
+    assert len(sources) == 4
+    version = lanes.sha256(*(path.read_bytes() for path in sources))[:12]
+    assert numba.config.CACHE_DIR.endswith(version)

@@ -291,6 +291,16 @@ class _Delayed(torch.Tensor):
 @cache
 def prepare() -> None:
     """Compile the loops, or load them from numba's cache; once per process."""
+    from helpers.training.narrow import lanes
+
+    try:
+        _use_all_loops()
+    except Exception:  # numba does not say which errors a damaged cache can cause
+        lanes.discard_cache()
+        _use_all_loops()  # an error that has another reason is raised again
+
+
+def _use_all_loops() -> None:
     with torch.random.fork_rng(), torch.enable_grad():
         net = [nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.ReLU(), nn.MaxPool2d(2)]
         for layers in ([*net, nn.Conv2d(1, 1, 1)], net):

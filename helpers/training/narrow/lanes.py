@@ -17,6 +17,7 @@ from typing import NamedTuple
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core.caching import NullCache
 
 from helpers.files import sha256
 
@@ -112,11 +113,27 @@ def _set_up_numba() -> None:
 
 
 _set_up_numba()
-# Reference counting (_nrt) would cost a fifth of the time. Without it, a function cannot
-# allocate or return an array.
-jit = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH, _nrt=False
-)
+_compiled = []
+
+
+def jit(function):
+    """Compile a function when it is first called.
+
+    Reference counting (_nrt) would cost a fifth of the time. Without it, a function cannot
+    allocate or return an array.
+    """
+    options = {"error_model": "numpy", "fastmath": FASTMATH, "_nrt": False}
+    _compiled.append(numba.njit(nogil=True, cache=True, **options)(function))
+    return _compiled[-1]
+
+
+def discard_cache() -> None:
+    """Remove the files in numba's cache and compile without it: it is damaged or full."""
+    for path in Path(numba.config.CACHE_DIR).rglob("*.nb?"):
+        with suppress(OSError):
+            path.unlink()
+    for function in _compiled:
+        function._cache = NullCache()
 
 
 def _source_of_taps() -> str:
