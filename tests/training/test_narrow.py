@@ -78,13 +78,19 @@ def run(net, x, mode=True, dtype=torch.float32, loss=F.mse_loss):
 def assert_agree(net, x, mode=True, tolerance=1e-5, loss=F.mse_loss):
     """Compare the engine with PyTorch; the largest value of each tensor sets its scale.
 
-    Where float32 itself is less exact than the tolerance, twice PyTorch's own error counts.
+    Where float32 itself is less exact than the tolerance, ten times PyTorch's own error counts.
+    A gradient can be a small difference of large terms (BatchNorm removes a constant), so a
+    tenth of the network's largest gradient counts, too.
     """
     exact = run(copy.deepcopy(net), x, mode, torch.float64, loss)
     known, copied = run(copy.deepcopy(net), x, mode, loss=loss), copy.deepcopy(net)
     with narrow(copied):
         found = run(copied, x, mode, loss=loss)
     assert found.keys() == known.keys()
+    gradients = {"input", *(name for name, _ in net.named_parameters())}
+    largest = max(
+        exact[n].abs().max().item() for n in gradients if exact[n] is not None
+    )
     for name, value in known.items():
         assert (value is None) == (found[name] is None), name
         if value is None or not value.is_floating_point():
@@ -92,9 +98,10 @@ def assert_agree(net, x, mode=True, tolerance=1e-5, loss=F.mse_loss):
             continue
         assert found[name].shape == value.shape, name
         scale = exact[name].abs().max().item() + 1e-6
+        scale += largest / 10 if name in gradients else 0
         error = (found[name] - exact[name]).abs().max().item()
         rounding = (value - exact[name]).abs().max().item()
-        assert error <= tolerance * scale + 2 * rounding, name
+        assert error <= tolerance * scale + 10 * rounding, name
 
 
 @slow
@@ -102,6 +109,7 @@ def assert_agree(net, x, mode=True, tolerance=1e-5, loss=F.mse_loss):
 def test_outputs_gradients_and_statistics_are_those_of_pytorch(given_network, mode):
     net, x = given_network
     try:
+        run(copy.deepcopy(net), x, mode, torch.float64)
         run(copy.deepcopy(net), x, mode)
     except (RuntimeError, ValueError):  # an output of size 0, or one value per channel
         assume(False)
@@ -165,6 +173,11 @@ def test_values_that_are_not_finite_stay_so(value):
         known = net(x).isnan()
         with narrow(net):
             assert torch.equal(net(x).isnan(), known)
+
+
+def test_one_column_has_no_odd_columns():
+    layers = [nn.ConvTranspose2d(1, 2, 1, 2, bias=False), nn.BatchNorm2d(2)]
+    assert_agree(nn.Sequential(*layers), torch.randn(2, 1, 1, 1))
 
 
 def test_frozen_parameters_get_no_gradient():

@@ -155,7 +155,7 @@ def forward(z, won, stats, z_in, before, taps, bias, out, signs,
                 for c in range(f.maps):
                     to[c * pitch : c * pitch + n] = bias[c]
                 add_taps(to, pitch, here, taps, y % taps.every * f.phases + q, n, lanes)
-                for c in range(f.maps if stats.size else 0):
+                for c in range(f.maps if stats.size and n else 0):
                     moments(stats[g, c], count, to[c * pitch :], n)
                 count += n
             for c in range(f.maps if out.pool and y % 2 else 0):

@@ -197,31 +197,32 @@ _move8, _move16 = _unrolled["move8"], _unrolled["move16"]
 
 
 @jit
-def add_taps(out, pitch, x, taps, a, n, lanes):
-    """Add the weighted rows of phase `a` to a row of each map, `pitch` apart."""
-    begin, many, maps = taps.start[a], taps.start[a + 1], taps.weight.shape[1]
+def _for_all_taps(is_dot, out, pitch, x, taps, weight, a, n, lanes):
+    begin, many, maps = taps.start[a], taps.start[a + 1], weight.shape[1]
     many -= begin
     blocks, chunks = (maps + MAPS - 1) // MAPS, (many + TAPS - 1) // TAPS
     for b in range(blocks):
         o, end = maps * b // blocks, maps * (b + 1) // blocks
+        rows = out[o * pitch :]
         for c in range(chunks):
             j, stop = begin + many * c // chunks, begin + many * (c + 1) // chunks
-            rows, size = out[o * pitch :], stop - j
-            _add(end - o, size, rows, pitch, x, taps.shift, taps.weight, o, j, n, lanes)
+            size, shift = (end - o, stop - j), taps.shift
+            if is_dot:
+                _dot(*size, rows, pitch, x, shift, weight, o, j, n, lanes)
+            else:
+                _add(*size, rows, pitch, x, shift, weight, o, j, n, lanes)
+
+
+@jit
+def add_taps(out, pitch, x, taps, a, n, lanes):
+    """Add the weighted rows of phase `a` to a row of each map, `pitch` apart."""
+    _for_all_taps(False, out, pitch, x, taps, taps.weight, a, n, lanes)
 
 
 @jit
 def dot_taps(out, pitch, x, taps, dw, a, n, lanes):
-    """Add the dot products of the same rows to dw (taps, maps)."""
-    begin, many, maps = taps.start[a], taps.start[a + 1], dw.shape[1]
-    many -= begin
-    blocks, chunks = (maps + MAPS - 1) // MAPS, (many + TAPS - 1) // TAPS
-    for b in range(blocks):
-        o, end = maps * b // blocks, maps * (b + 1) // blocks
-        for c in range(chunks):
-            j, stop = begin + many * c // chunks, begin + many * (c + 1) // chunks
-            rows, size = out[o * pitch :], stop - j
-            _dot(end - o, size, rows, pitch, x, taps.shift, dw, o, j, n, lanes)
+    """Add the dot products of these rows and the maps' rows to dw (taps, maps)."""
+    _for_all_taps(True, out, pitch, x, taps, dw, a, n, lanes)
 
 
 @jit
@@ -304,6 +305,17 @@ def _sigmoid(x):
 
 
 @jit
+def _squash(x, k):
+    """Return sigmoid(x) for k = 1, and tanh(x) = 2 sigmoid(2 x) - 1 for k = 2."""
+    y = k * _sigmoid(k * x) - (k - f32(1))
+    if k == 2:  # near 0, the difference would lose digits: Taylor series
+        x2 = x * x
+        series = f32(-1 / 3) + x2 * (f32(2 / 15) - x2 * f32(17 / 315))
+        y = x + x * x2 * series if abs(x) < f32(0.2) else y
+    return y
+
+
+@jit
 def activate(y, z, out, c, n):
     """Compute y = f(scale z + shift) for a row of map c; see `Output`."""
     s, t, k, slope = out.coef[0, c], out.coef[1, c], f32(out.act), f32(out.slope)
@@ -313,7 +325,7 @@ def activate(y, z, out, c, n):
             y[i] = a * slope if a <= 0 else a
     else:
         for i in range(n):
-            y[i] = k * _sigmoid(k * (s * z[i] + t)) - (k - f32(1))
+            y[i] = _squash(s * z[i] + t, k)
 
 
 @jit
@@ -342,7 +354,7 @@ def squared_error(d, target, out, factor, n):
     else:
         for i in range(n):
             y = _sigmoid(k * d[i])
-            e = k * y - (k - f32(1)) - target[i]
+            e = _squash(d[i], k) - target[i]
             total += e * e
             d[i] = factor * e * k * k * y * (f32(1) - y)
     return total
