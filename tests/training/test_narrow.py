@@ -231,6 +231,16 @@ def test_a_weight_changed_before_the_backward_pass_is_an_error_as_in_pytorch():
             error.backward()
 
 
+def test_a_weight_changed_before_the_output_is_used_is_an_error():
+    net = chain(nn.ReLU(), nn.Conv2d(2, 1, 1))
+    with narrow(net):
+        y = net(torch.rand(4, 1, 8, 8))
+        with torch.no_grad():
+            net[0].weight.mul_(2)
+        with pytest.raises(RuntimeError, match="before the network's output was used"):
+            y.sum()
+
+
 def test_one_value_per_channel_is_an_error_as_in_pytorch():
     net, x = chain(nn.BatchNorm2d(2), nn.ReLU()), torch.rand(1, 1, 1, 1)
     for compute in (net, lambda x: engine._forward(net, x)):

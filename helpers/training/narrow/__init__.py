@@ -229,8 +229,8 @@ class _Chain(torch.autograd.Function):
         if not needs[0]:
             return None, None, None, *gradients
         f, dx = ctx.images.y, torch.empty(saved[0].shape)
-        out = all_stages[0].run
-        out(kernels.finish, f.slots, dx.numpy().reshape(-1), dy, ctx.images)
+        flat = dx.numpy().reshape(-1)
+        all_stages[0].run(kernels.finish, f.slots, flat, dy, ctx.images)
         return dx, None, None, *gradients
 
 
@@ -248,9 +248,19 @@ class _Delayed(torch.Tensor):
         f = run.stages[-1].out.y
         size = torch.Size((len(x), f.maps, f.height, f.width))
         y = cls._make_wrapper_subclass(cls, size, dtype=torch.float32)
-        y.size_of_value, y.value = size, None
-        y.compute = lambda target=None: _Chain.apply(x, target, run, *run.params)
+        y.size_of_value, y.value, y.given = size, None, (x, run)
+        y.versions = [None if p is None else p._version for p in run.params]
         return y
+
+    def compute(self, target: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the output or, with a target, its mean squared error."""
+        x, run = self.given
+        if self.versions != [None if p is None else p._version for p in run.params]:
+            raise RuntimeError(
+                "a weight was modified by an inplace operation before the network's output "
+                "was used"
+            )
+        return _Chain.apply(x, target, run, *run.params)
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
