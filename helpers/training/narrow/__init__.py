@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -169,11 +170,8 @@ class _Chain(torch.autograd.Function):
     def forward(ctx, x, target, run, *params):
         from helpers.training.narrow import kernels, stages
 
-        ctx.stages, ctx.images, ctx.has_target = (
-            run.stages,
-            run.images,
-            target is not None,
-        )
+        ctx.stages, ctx.images = run.stages, run.images
+        ctx.has_target = target is not None
         ctx.set_materialize_grads(False)
         last, extra = run.stages[-1], []
         if target is None:
@@ -184,10 +182,8 @@ class _Chain(torch.autograd.Function):
                 kernels.finish, f.slots, y.numpy().reshape(-1), run.z[-1], last.out
             )
         else:
-            truth, needs = (
-                stages.array(target).reshape(-1),
-                _needs(ctx, len(run.stages) - 1),
-            )
+            truth = stages.array(target).reshape(-1)
+            needs = _needs(ctx, len(run.stages) - 1)
             given = run.z[-1], stages.EMPTY, stages.EMPTY, None, truth, needs
             loss, gradients, *more = last.backward(*given, params[-4:])
             y = torch.tensor(loss / target.numel(), dtype=torch.float32)
@@ -218,7 +214,7 @@ class _Chain(torch.autograd.Function):
             last, images = all_stages[-1], stages.array(dy).reshape(-1)
             f = last.out.y
             dy = stages.empty(f, last.num_images)
-            sums = torch.zeros(last.groups, f.maps, 2, dtype=torch.float64).numpy()
+            sums = np.zeros((last.groups, f.maps, 2))
             last.run(kernels.start_back, f.slots, dy, sums, images, z[-1], last.out)
         for k in reversed(range(number)):
             if not (needs[0] or any(needs[3 : 7 + 4 * k])):
@@ -279,12 +275,8 @@ class _Delayed(torch.Tensor):
         self, target, size_average=None, reduce=None, reduction="mean", weight=None
     ) -> bool:
         """Return whether these are arguments of a plain mean squared error."""
-        is_mean = (size_average, reduce, reduction, weight) == (
-            None,
-            None,
-            "mean",
-            None,
-        )
+        options = size_average, reduce, reduction, weight
+        is_mean = options == (None, None, "mean", None)
         is_plain = type(target) is torch.Tensor and not target.requires_grad
         kind = (target.dtype, target.device.type, target.shape)
         return (

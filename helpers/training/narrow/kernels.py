@@ -270,11 +270,8 @@ def _gradient_rows(d, pitch, x, given, found, v, line, g, first, y, q, lanes):
     """Compute a row of the gradient of each map; add it to those of weights and bias."""
     out, taps, f = given.out, given.taps, given.out.conv
     a, n, begin = y % taps.every * f.phases + q, columns(f, q), _begin(out.y, first)
-    here, size, is_loss = (
-        x[y // taps.every * taps.step * lanes :],
-        n * lanes,
-        given.target.size,
-    )
+    here = x[y // taps.every * taps.step * lanes :]
+    size, is_loss = n * lanes, given.target.size
     if is_loss or out.pool:  # compute the convolution again
         for c in range(f.maps):
             d[c * pitch : c * pitch + size] = given.bias[c]
@@ -326,10 +323,8 @@ def _input_rows(dz, d, pitch, given, found, line, g, first, y, lanes):
 def backward(given, found, num_images, group, scratch, lo, hi):
     """Compute each group's gradients of a stage; see `Given` and `Found`."""
     f, p, pb = given.out.conv, given.taps.planes, given.back.planes
-    f_in, needs_fill = (
-        given.before.y,
-        given.needs[0] or given.out.pool or given.target.size,
-    )
+    f_in = given.before.y
+    needs_fill = given.needs[0] or given.out.pool or given.target.size
     size = max(f.slots, p.slots, f_in.slots) * group
     size_x, size_dz = plane_size(p) * group, plane_size(pb) * group
     x, rest = scratch[:size_x], scratch[size_x:]

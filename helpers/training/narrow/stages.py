@@ -78,10 +78,8 @@ class Shape:
         start = np.searchsorted(phase, np.arange(every * phases + 1))
         step = (1 if up else S) * phases_in * slots
         reach = (S - 1 + p) // S + 1 if up else K - p
-        planes, none = (
-            Planes(maps_in, rows, phases_in, slots, border),
-            np.empty((0, 0), f32),
-        )
+        planes = Planes(maps_in, rows, phases_in, slots, border)
+        none = np.empty((0, 0), f32)
         return Taps(planes, reach, every, step, start, shift.copy(), none), index
 
 
