@@ -52,9 +52,9 @@ profile_option = click.option(
 split_option = click.option(
     "--split",
     default="random",
-    type=click.Choice(["random", "groups"]),
+    type=click.Choice(["random", "groups", "folders"]),
     show_default=True,
-    help="groups: no sitter is in both the training set and the test set.",
+    help="groups: no sitter is in both sets. folders: the sets are named train and val.",
 )
 device_option = click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"])

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from helpers.data.aging import age
 from helpers.data.lab import LabImages, bgr_batch_to_lab
 from helpers.files import sha256
 
 AREA_RANGE = (0.6, 1.0)  # fraction of the image's area that a crop keeps
 SCALE_RANGE = (0.6, 1.0)  # the assignment's range for the RGB scalar
 MAX_ZOOM = 1.3  # zoom factor in `affine_batch`, in or out
+PORTRAIT_ZOOM = 1.6  # the same for `FreshImages.old_photo`
 MAX_SHIFT = 0.06  # fraction of the image's side
 MAX_ROTATION = 9  # degrees
 
@@ -127,14 +129,16 @@ def augment_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tenso
     return cropped * brightness.view(-1, 1, 1, 1)
 
 
-def affine_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tensor:
+def affine_batch(
+    images: torch.Tensor, aug_params: torch.Tensor, max_zoom: float = MAX_ZOOM
+) -> torch.Tensor:
     """Flip, scale, shift and rotate each image in a minibatch, keeping its brightness.
 
     On average, faces keep their size and position. Areas beyond the edges are filled by
     reflection. The arguments and the result are the same as for `augment_batch`.
     """
     flip, _, shift_y, shift_x, angle, scale = (2 * aug_params - 1).unbind(1)
-    scale = MAX_ZOOM**scale
+    scale = max_zoom**scale
     angle = torch.deg2rad(MAX_ROTATION * angle)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     sign = torch.where(flip < 0, -1.0, 1.0)
@@ -176,11 +180,14 @@ class FreshImages:
     images            (N, 3, H, W) uint8 BGR: one twentieth of the fixed set's memory
     scale_brightness  whether to scale B, G and R
     random_affine     use `affine_batch` instead of `augment_batch`
+    old_photo         zoom further, and change L* as in old photographs; see `age`.
+                      This uses torch's global generator
     """
 
     images: torch.Tensor
     scale_brightness: bool = True
     random_affine: bool = False
+    old_photo: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -201,6 +208,9 @@ class FreshImages:
     def minibatch(self, index: torch.Tensor, aug_params: torch.Tensor) -> LabImages:
         """Return the images at `index`, augmented by their rows of aug_params (N, 6)."""
         images, aug_params = self.images[index], aug_params[index]
+        if self.old_photo:
+            lab = bgr_batch_to_lab(affine_batch(images, aug_params, PORTRAIT_ZOOM))
+            return LabImages(age(lab.L), lab.ab)
         if self.random_affine:
             return bgr_batch_to_lab(affine_batch(images, aug_params))
         if not self.scale_brightness:
@@ -211,5 +221,5 @@ class FreshImages:
         """Return the SHA-256 of all pixels and the augmentation options."""
         return sha256(
             self.images.cpu().numpy().tobytes(),
-            bytes([self.scale_brightness, self.random_affine]),
+            bytes([self.scale_brightness, self.random_affine] + [1] * self.old_photo),
         )

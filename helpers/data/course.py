@@ -65,10 +65,11 @@ class CourseData:
         fresh: bool = False,
         scale_brightness: bool = True,
         random_affine: bool = False,
+        old_photo: bool = False,
     ) -> Datasets:
         """Return the sets for `fit`.
 
-        fresh  augment each minibatch on the fly (see `FreshImages` for the other two
+        fresh  augment each minibatch on the fly (see `FreshImages` for the other
                options) instead of using the fixed set `train`
         """
         names = [self.faces.names[i] for i in self.split.train]
@@ -76,7 +77,7 @@ class CourseData:
             copies = len(self.train) // len(names)
             return Datasets(self.train, self.test, names=names * copies)
         images = self.faces.images[self.split.train]
-        train = FreshImages(images, scale_brightness, random_affine)
+        train = FreshImages(images, scale_brightness, random_affine, old_photo)
         return Datasets(train, self.test, names=names)
 
 

@@ -183,7 +183,7 @@ def find_groups(
         ("the subfolders", [n.rpartition("/")[0] for n in names]),
     ]
     for groups_from, groups in candidates:
-        if {PurePosixPath(group).name for group in groups} <= SPLIT_FOLDERS:
+        if SPLIT_FOLDERS & {part for g in groups for part in PurePosixPath(g).parts}:
             continue
         if all(groups) and 2 <= len(set(groups)) <= len(names) // 2:
             return groups, groups_from
@@ -206,10 +206,13 @@ def split_faces(
     other image. In a split by groups, all images of a sitter are in the same set and move
     together; if the groups are unknown, the split is random and `how` gives the reason.
     Both sets are shuffled with torch.randperm; only the first `max_images` training
-    images are kept. Raises InputError for any other `by` or if a set would be empty.
+    images are kept. With by="folders", the images in folders named train and val are the
+    two sets. Raises InputError for any other `by` or if a set would be empty.
     """
+    if by == "folders":
+        return _split_by_folders(faces.names, seed, max_images)
     if by not in ("random", "groups"):
-        raise InputError(f"split {by!r}: unknown; use random or groups")
+        raise InputError(f"split {by!r}: unknown; use random, groups or folders")
     how, keys, num_test = by, faces.names, round(test_fraction * len(faces))
     if by == "groups" and not faces.groups:
         how = "random (no groups are known for these images)"
@@ -316,6 +319,20 @@ def _lowest_hashes(keys: list[str], seed: int, num_test: int) -> list[int]:
             break
         test += members[key]
     return sorted(test)
+
+
+def _split_by_folders(names: list[str], seed: int, max_images: int | None) -> Split:
+    sets = {"train": [], "val": []}
+    for index, name in enumerate(names):
+        found = sets.keys() & set(PurePosixPath(name).parts[:-1])
+        if len(found) != 1:
+            raise InputError(f"{name}: not in a folder named train or val; move it")
+        sets[found.pop()].append(index)
+    train, val = sets.values()
+    if not train or not val:
+        raise InputError("the folders train and val must both contain images; add some")
+    train, val = _shuffle(train, seed)[:max_images], _shuffle(val, seed)
+    return Split(train, val, "folders train and val")
 
 
 def _shuffle(index: list[int], seed: int) -> torch.Tensor:

@@ -84,6 +84,7 @@ class Experiment:
     copies            size of the fixed set in copies of the training set; 0 uses the profile's
     scale_brightness  whether augmentation scales B, G and R, as the assignment asks
     random_affine     whether fresh images are zoomed, shifted and rotated, not cropped
+    old_photo         whether, in addition, their L* is changed as in old photographs
     pretrained        the experiment that first trains a part of this network, or ""
     mse, accuracy, published_epochs  the report's published results for this network
     compare_with      otherwise, the closest network with a published result
@@ -107,6 +108,7 @@ class Experiment:
     copies: int = 0
     scale_brightness: bool = True
     random_affine: bool = False
+    old_photo: bool = False
     pretrained: str = ""
     mse: float | None = None
     accuracy: float | None = None
@@ -150,7 +152,7 @@ class Experiment:
     @property
     def augmentation(self) -> dict:
         """The options for `CourseData.for_training`."""
-        names = ("fresh", "scale_brightness", "random_affine")
+        names = ("fresh", "scale_brightness", "random_affine", "old_photo")
         return {name: getattr(self, name) for name in names}
 
 
@@ -223,6 +225,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/classifier": E("classifier", {"base": BEST_BASE, "unshuffle": 4, "up_convs": 1, "lam": 0.5, "temperature": 0.38}, (6, 60, 2000), lr=3e-2, flip_only_end=0.3, **BRIGHT),
     # For people the network has not seen: small, few epochs, the mean color predicted apart
     "best/people": E("mean_head_unet", {"base": UNET_BASE, **QUARTER}, (6, 16, 16), lr=3e-2, lr_end=0.02, flip_only_end=0.3, **BRIGHT),
+    # weights/portrait: for any photograph; accepts color hints
+    "portrait": E("hinted_unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 30, 30), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
     # Report 000, notebooks 04, 05 and 08
     "report000/regressor": E("pooled_regressor", {}, (10, 10, 1000), lr=0.1, mse=1.195e-4, published_epochs=1000, **R000),
     "report000/relu": E("pooled_colorizer", {"head": "relu"}, (10, 10, 1000), lr=0.1, mse=4.444e-4, published_epochs=1000, **R000),

@@ -10,6 +10,7 @@ from helpers.nets.base import (
 )
 from helpers.nets.classifier import Classifier
 from helpers.nets.colorizer import Colorizer
+from helpers.nets.hinted import HintedUNet
 from helpers.nets.mean_head import MeanHeadUNet
 from helpers.nets.regressor import Regressor
 from helpers.nets.report000 import GuidedColorizer, PooledColorizer, PooledRegressor
@@ -24,6 +25,7 @@ NETWORKS = {
     "unet": UNet,
     "unet_mean": UNetMean,
     "mean_head_unet": MeanHeadUNet,
+    "hinted_unet": HintedUNet,
     "classifier": Classifier,
     "pooled_regressor": PooledRegressor,
     "pooled_colorizer": PooledColorizer,

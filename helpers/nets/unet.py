@@ -23,6 +23,7 @@ class UNetTrunk(nn.Module):
     unshuffle     PixelUnshuffle factor for the input: every pixel is kept, in
                   unshuffle x unshuffle channels
     up_convs      convolutions per decoder level, 1 or 2
+    extra_planes  planes that are joined to the unshuffled input
 
     forward: (B, 1, H, W), H and W multiples of unshuffle * 2^(levels - 1), to feature maps
     (B, base, H/unshuffle, W/unshuffle).
@@ -36,13 +37,15 @@ class UNetTrunk(nn.Module):
         max_channels: int,
         unshuffle: int,
         up_convs: int = 2,
+        extra_planes: int = 0,
     ):
         super().__init__()
         maps = [min(base * 2**level, max_channels) for level in range(levels)]
         self.unshuffle = nn.PixelUnshuffle(unshuffle)  # 2: 1 x 128^2 -> 4 x 64^2
+        first_channels = unshuffle**2 + extra_planes
         self.down = nn.ModuleList(
             _convolutions(before, after)
-            for before, after in zip([unshuffle**2, *maps], maps, strict=False)
+            for before, after in zip([first_channels, *maps], maps, strict=False)
         )
         self.up = nn.ModuleList(
             _convolutions(maps[level + 1] + maps[level], maps[level], up_convs)
@@ -53,10 +56,13 @@ class UNetTrunk(nn.Module):
         """Map L*/100 (B, 1, H, W) to feature maps (B, base, H/unshuffle, W/unshuffle)."""
         return self.decode(self.encode(L))
 
-    def encode(self, L: torch.Tensor) -> list[torch.Tensor]:
-        """Return the feature maps of each encoder level, finest first."""
+    def encode(self, L: torch.Tensor, *extra: torch.Tensor) -> list[torch.Tensor]:
+        """Return the feature maps of each encoder level, finest first.
+
+        extra  planes (B, extra_planes, H/unshuffle, W/unshuffle), if there are any
+        """
         first, *others = self.down
-        levels = [first(self.unshuffle(L))]
+        levels = [first(torch.cat([self.unshuffle(L), *extra], dim=1))]
         for block in others:
             levels.append(block(F.max_pool2d(levels[-1], 2)))
         return levels
@@ -78,7 +84,7 @@ class UpscaleBlock(nn.Module):
     Source: Shi et al., Real-Time Single Image Super-Resolution, CVPR 2016 (PixelShuffle).
     """
 
-    def __init__(self, before: int, maps: int, unshuffle: int):
+    def __init__(self, before: int, maps: int, unshuffle: int, extra_planes: int = 0):
         super().__init__()
         between, factor = maps // 2, unshuffle // 2
         self.enlarge = nn.Sequential(
@@ -87,11 +93,17 @@ class UpscaleBlock(nn.Module):
             nn.PixelShuffle(factor),
         )
         self.unshuffle = nn.PixelUnshuffle(2)
-        self.convolution = _convolutions(between + 4, maps, 1)
+        self.convolution = _convolutions(between + 4 + extra_planes, maps, 1)
 
-    def forward(self, x: torch.Tensor, L: torch.Tensor) -> torch.Tensor:
-        """Map feature maps at a quarter of the size and L*/100 to feature maps at half."""
-        return self.convolution(torch.cat([self.enlarge(x), self.unshuffle(L)], dim=1))
+    def forward(
+        self, x: torch.Tensor, L: torch.Tensor, *extra: torch.Tensor
+    ) -> torch.Tensor:
+        """Map feature maps at a quarter of the size and L*/100 to feature maps at half.
+
+        extra  planes (B, extra_planes, H/2, W/2), if there are any
+        """
+        planes = [self.enlarge(x), self.unshuffle(L), *extra]
+        return self.convolution(torch.cat(planes, dim=1))
 
 
 class UNet(ChrominanceNet):
@@ -104,6 +116,8 @@ class UNet(ChrominanceNet):
 
     forward: L*/100 (B, 1, H, W), H and W multiples of 2^num_down -> (B, 2, H, W).
     """
+
+    extra_planes = 0  # planes that a subclass joins to the input
 
     def __init__(
         self,
@@ -120,10 +134,11 @@ class UNet(ChrominanceNet):
         self.flip_tta = flip_tta
         self.scale = AbScale(head)
         self.num_down = levels - 1 + unshuffle.bit_length() - 1
-        self.trunk = UNetTrunk(base, levels, max_channels, unshuffle, up_convs)
+        extra = self.extra_planes
+        self.trunk = UNetTrunk(base, levels, max_channels, unshuffle, up_convs, extra)
         self.upscale_block = None
         if upscale_maps:
-            self.upscale_block = UpscaleBlock(base, upscale_maps, unshuffle)
+            self.upscale_block = UpscaleBlock(base, upscale_maps, unshuffle, extra)
         self.last = nn.Conv2d(upscale_maps or base, 2, 1)
         nn.init.zeros_(self.last.weight)  # start at the mean color
         init_to_neutral(self.last, head)

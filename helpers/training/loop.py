@@ -54,8 +54,8 @@ def fit(
             for index in progress(batches, f"epoch {state.epoch}"):
                 start = time.perf_counter()
                 mine = distributed.my_share(index)
+                torch.manual_seed(state.step_seed())  # for dropout, hints, aging
                 minibatch = state.train.minibatch(mine, aug_params)
-                torch.manual_seed(state.step_seed())  # for dropout
                 state.optimizer.zero_grad()
                 with execution.autocast(state.device):
                     y = forward(net.inputs(minibatch))
