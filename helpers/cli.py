@@ -5,10 +5,28 @@ from pathlib import Path
 
 import click
 
+from helpers.cli_options import (
+    COUNT,
+    DEFAULT_SEED,
+    POSITIVE,
+    TONES,
+    data_options,
+    device_option,
+    epochs_option,
+    force_option,
+    images_option,
+    output_option,
+    profile_option,
+    run_dir_option,
+    seed_option,
+    split_option,
+    trained_profile_option,
+    trained_run_option,
+    weights_option,
+)
 from helpers.files import InputError, WorkFailed
 
 CANCELED = 130
-DEFAULT_SEED = 4  # as in helpers.experiments.registry, which is slow to import
 
 
 class Course(click.Group):
@@ -26,89 +44,6 @@ class Course(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped by Ctrl-C; finished results are kept", err=True)
             ctx.exit(CANCELED)
-
-
-POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
-PROFILES = click.Choice(["quick", "standard", "full"])
-images_option = click.option(
-    "--images",
-    default="",
-    metavar="FOLDER|ZIP|portraits",
-    help="Photographs; by default, those in face_images/ or the synthetic portraits.",
-)
-run_dir_option = click.option(
-    "--run-dir",
-    default="",
-    metavar="DIR",
-    help="Folder for the results; by default, outputs/<profile>.",
-)
-profile_option = click.option(
-    "--profile",
-    default="quick",
-    type=PROFILES,
-    show_default=True,
-    help="How long to train: minutes, half an hour, or the long protocols for a GPU.",
-)
-split_option = click.option(
-    "--split",
-    default="random",
-    type=click.Choice(["random", "groups", "folders"]),
-    show_default=True,
-    help="groups: no sitter is in both sets. folders: the sets are named train and val.",
-)
-device_option = click.option(
-    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"])
-)
-seed_option = click.option(
-    "--seed",
-    default=DEFAULT_SEED,
-    type=COUNT,
-    show_default=True,
-    help="Random seed for the split, the augmentation and the weights.",
-)
-epochs_option = click.option(
-    "--epochs",
-    default=0,
-    type=COUNT,
-    help="Number of epochs; by default, the profile's.",
-)
-weights_option = click.option(
-    "--weights",
-    default="",
-    metavar="NAME|FILE",
-    help="One of the networks in weights/, or a .safetensors file.",
-)
-trained_run_option = click.option(
-    "--run-dir", default="", metavar="DIR", help="Use the network from this run."
-)
-trained_profile_option = click.option(
-    "--profile",
-    type=PROFILES,
-    help="Use the network from the run in outputs/<profile>.",
-)
-output_option = click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder for the images.",
-)
-force_option = click.option("--force", is_flag=True, help="Replace existing files.")
-
-
-def data_options(command):
-    """Add the options that run, train and sweep share."""
-    options = [
-        profile_option,
-        images_option,
-        split_option,
-        run_dir_option,
-        device_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
@@ -346,20 +281,46 @@ def chrominance(inputs, weights, profile, run_dir):
     metavar="X,Y,W,H",
     help="Colorize this region, a small face, separately (one photograph); repeatable.",
 )
+@click.option(
+    "--faces/--no-faces",
+    default=True,
+    help="Find small faces and colorize each separately (default).",
+)
+@click.option(
+    "--hint",
+    "points",
+    multiple=True,
+    metavar="X,Y=COLOR",
+    help="The color of one place, for example 120,80=#c58c6a or 300,400=navy; repeatable.",
+)
+@click.option(
+    "--like", default="", metavar="FILE", help="Use the mean color of this photograph."
+)
+@click.option(
+    "--tone",
+    default="",
+    type=click.Choice(["", *TONES]),
+    metavar="warm|neutral|cool",
+    help="The mean color, relative to that of the training photographs.",
+)
 @weights_option
 @trained_profile_option
 @trained_run_option
-def colorize(inputs, output, boxes, weights, profile, run_dir, **options):
+def colorize(
+    inputs, output, boxes, points, like, tone, weights, profile, run_dir, **options
+):
     """Colorize photographs of any size; the results are PNG files.
 
     INPUTs are files, folders, zips or patterns ('scans/*.jpg'). For multi-page files and
     animations, only the first image is used. 16-bit depth and alpha are preserved. The
-    network is weights/colorizer.safetensors unless another is given.
+    network is weights/portrait.safetensors unless another is given.
     """
     from helpers.apps.colorize_files import colorize_files, load_network, parse_box
+    from helpers.apps.hints import make_hints
 
     options["boxes"] = [parse_box(given) for given in boxes]
     net = load_network(weights, profile, run_dir, "colorizer")
+    options["hints"] = make_hints(net, points, like, tone)
     colorize_files(net, inputs, output, log=_echo, summarize=_echo_error, **options)
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from helpers.apps.hints import Hints
 from helpers.apps.upsampling import DetailedMap
 from helpers.data.images import to_square
 from helpers.data.lab import bgr16_to_lab, bgr_to_lab, lab_to_bgr, lab_to_bgr16
@@ -26,6 +27,7 @@ FADE = 1 / 8  # width of a box's soft border, as a fraction of its shorter side
 STRIP_PIXELS = 2**18  # pixels converted to or from Lab at once
 LARGE_PIXELS = 25_000_000  # larger photographs are colorized one at a time
 AHEAD = 8  # photographs queued for each worker
+NO_HINTS = Hints()
 
 Name = TypeVar("Name")
 Read = Callable[[], np.ndarray]
@@ -37,6 +39,7 @@ def colorize(
     image_bgr: np.ndarray,
     strength: float = 1.0,
     boxes: Sequence[Box] = (),
+    hints: Hints = NO_HINTS,
 ) -> np.ndarray:
     """Colorize one photograph.
 
@@ -45,20 +48,22 @@ def colorize(
     strength   factor on the predicted ab: 0 gray, 1 as predicted, up to 2
     boxes      regions that are predicted separately and blended into the rest, for faces
                that are too small for the network
+    hints      colors that are known; the network must accept them
     returns    the same shape and dtype, BGR: the predicted ab, upsampled to H x W by
                `DetailedMap`, combined in float with the original L*; alpha is unchanged
 
     The network runs in evaluation mode; its modes are restored afterward. In addition to
     the photograph, L* in float32 and the result need about 8 bytes per pixel.
-    Raises InputError if a box is not inside the photograph.
+    Raises InputError if a box or a hint is not inside the photograph, or if the network
+    does not accept hints.
     """
     with evaluation_mode(net):
-        return _colorize(net, image_bgr, strength, boxes)
+        return _colorize(net, image_bgr, strength, boxes, hints)
 
 
 def grayscale(image_bgr: np.ndarray) -> np.ndarray:
     """Remove the color from a photograph; keep L*, shape, dtype and alpha."""
-    result_bgr, L = image_bgr.copy(), _lightness(image_bgr)
+    result_bgr, L = image_bgr.copy(), lightness(image_bgr)
     for rows in _strips(*L.shape):
         ab = np.zeros((*L[rows].shape, 2), np.float32)
         result_bgr[rows, :, :3] = _to_bgr(L[rows], ab, image_bgr.dtype)
@@ -72,7 +77,8 @@ def colorize_all(
     report: Callable[[Name, InputError | None], None],
     workers: int = 0,
     strength: float = 1.0,
-    boxes: Sequence[Box] = (),
+    boxes: Callable[[Name, np.ndarray], Sequence[Box]] = lambda *_: (),
+    hints: Hints = NO_HINTS,
 ) -> None:
     """Colorize any number of photographs; reading, prediction and writing overlap.
 
@@ -82,7 +88,8 @@ def colorize_all(
     report       report(name, error) is called in the given order and in the caller's
                  thread; error is None if the photograph was written
     workers      number of threads, one photograph each; 0 uses one per free core
-    strength, boxes  see `colorize`
+    boxes        boxes(name, image_bgr) returns a photograph's regions; see `colorize`
+    strength, hints  see `colorize`
 
     At most `workers` photographs are in memory, and at most one of those above
     LARGE_PIXELS is being colorized. Any other exception, including those from `write` and
@@ -98,7 +105,8 @@ def colorize_all(
         is_large = image_bgr.shape[0] * image_bgr.shape[1] > LARGE_PIXELS
         with one_large if is_large else nullcontext():
             if not stopped.is_set():
-                write(name, image_bgr, _colorize(net, image_bgr, strength, boxes))
+                options = strength, boxes(name, image_bgr), hints
+                write(name, image_bgr, _colorize(net, image_bgr, *options))
 
     workers = workers or free_cores()
     with evaluation_mode(net), _worker_pool(workers, stopped) as pool:
@@ -116,23 +124,24 @@ def predict_mean_chrominance(
     """
     L = bgr_to_lab(to_square(image_bgr, NETWORK_SIZE))[:, :, 0]
     with evaluation_mode(net):
-        a, b = _run(net, net.predict, L)
+        a, b = _run(net, net.predict, L[None])
     return float(a), float(b)
 
 
 def _colorize(
-    net: ChrominanceNet, image_bgr: np.ndarray, strength: float, boxes: Sequence[Box]
+    net: ChrominanceNet,
+    image_bgr: np.ndarray,
+    strength: float,
+    boxes: Sequence[Box],
+    hints: Hints,
 ) -> np.ndarray:
     """Colorize with a network that is already in evaluation mode."""
     height, width = image_bgr.shape[:2]
     for box in boxes:
         _check_box(box, height, width)
-    L = _lightness(image_bgr)
-    whole = _predict_ab(net, L, strength)
-    regions = [
-        _predict_ab(net, L[top : top + high, left : left + wide], strength)
-        for left, top, wide, high in boxes
-    ]
+    hints.check(net, height, width)
+    L = lightness(image_bgr)
+    whole, *regions = predict_regions(net, L, strength, boxes, hints)
     result_bgr = image_bgr.copy()
     for rows in _strips(height, width):
         ab = whole.rows(rows)
@@ -142,7 +151,7 @@ def _colorize(
     return result_bgr
 
 
-def _lightness(image_bgr: np.ndarray) -> np.ndarray:
+def lightness(image_bgr: np.ndarray) -> np.ndarray:
     """Return L* (H, W) float32 of an 8-bit or 16-bit image, with or without alpha."""
     to_lab = bgr16_to_lab if image_bgr.dtype == np.uint16 else bgr_to_lab
     L = np.empty(image_bgr.shape[:2], np.float32)
@@ -157,25 +166,57 @@ def _to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return to_bgr(cv2.merge([L, *cv2.split(ab)]))  # np.dstack takes four times as long
 
 
-def _predict_ab(net: ChrominanceNet, L: np.ndarray, strength: float) -> DetailedMap:
-    """Predict ab for L* (H, W), upsampled to H x W.
+def predict_regions(
+    net: ChrominanceNet,
+    L: np.ndarray,
+    strength: float,
+    boxes: Sequence[Box],
+    hints: Hints,
+) -> list[DetailedMap]:
+    """Predict ab for L* (H, W) and for each box in it; see `colorize`."""
+    whole = _predict_ab(net, L, hints)
+    maps = [DetailedMap(whole * np.float32(strength), L)]
+    for box in boxes:
+        left, top, wide, high = box
+        color = tuple(_crop(whole, box, L.shape).mean(axis=(0, 1)).tolist())
+        region = L[top : top + high, left : left + wide]
+        ab = _predict_ab(net, region, hints.within(box, color))
+        maps.append(DetailedMap(ab * np.float32(strength), region))
+    return maps
+
+
+def _crop(small: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """Return the pixels of a map (h, w, 2) that a box of the photograph touches."""
+    left, top, wide, high = box
+    down, across = small.shape[0] / size[0], small.shape[1] / size[1]
+    rows = slice(int(top * down), max(int((top + high) * down), int(top * down) + 1))
+    first = int(left * across)
+    return small[rows, first : max(int((left + wide) * across), first + 1)]
+
+
+def _predict_ab(net: ChrominanceNet, L: np.ndarray, hints: Hints) -> np.ndarray:
+    """Predict ab for L* (H, W): a map (h, w, 2) float32, at most H x W.
 
     If the photograph is larger than the network's input, the map at the network's own
     resolution is used, because the network's bilinear upsampling ignores the edges of L*.
     """
     small_L = _shrink(L, 2**net.num_down)
     predict = net.predict_map if L.size > small_L.size else net.predict
-    ab = _run(net, predict, small_L).permute(1, 2, 0).numpy()
-    return DetailedMap(ab * np.float32(strength), L)
+    inputs = small_L[None]
+    if hints:
+        inputs = np.concatenate([inputs, hints.planes(L.shape, small_L.shape)])
+    return _run(net, predict, inputs).permute(1, 2, 0).numpy()
 
 
 def _run(
-    net: torch.nn.Module, predict: Callable[[torch.Tensor], torch.Tensor], L: np.ndarray
+    net: torch.nn.Module,
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    inputs: np.ndarray,
 ) -> torch.Tensor:
-    """Apply the method `predict` of `net` to L* (H, W); return the result on the CPU."""
+    """Apply the method `predict` of `net` to (C, H, W); return the result on the CPU."""
     device = next(net.parameters()).device
     with torch.no_grad():  # evaluation_mode disables gradients only in its own thread
-        return predict(torch.from_numpy(L)[None, None].to(device))[0].cpu()
+        return predict(torch.from_numpy(inputs)[None].to(device))[0].cpu()
 
 
 def _shrink(L: np.ndarray, multiple: int) -> np.ndarray:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.apps.colorize import colorize_all, grayscale, predict_mean_chrominance
+from helpers.apps.colorize import (
+    NO_HINTS,
+    colorize_all,
+    grayscale,
+    predict_mean_chrominance,
+)
+from helpers.apps.face_boxes import INSTALL, find_faces, is_available
+from helpers.apps.hints import Hints
 from helpers.apps.photographs import (
     check_all_read,
     comparison,
@@ -27,6 +34,7 @@ TRAINED = {  # where a notebook run saves its networks, best first
     ),
     "regressor": ("04_regressor/regressor.safetensors",),
 }
+DEFAULTS = {"colorizer": "portrait", "regressor": "regressor"}  # in weights/
 Log = Callable[[str], None]
 
 
@@ -39,6 +47,8 @@ def colorize_files(
     strength: float = 1.0,
     compare: bool = False,
     boxes: Sequence[tuple[int, int, int, int]] = (),
+    faces: bool = True,
+    hints: Hints = NO_HINTS,
     log: Log = print,
     summarize: Log = print,
 ) -> None:
@@ -47,6 +57,8 @@ def colorize_files(
     inputs     files, folders, zips or patterns; see `find_photographs`
     compare    also write gray and colorized side by side, as NAME.compare.png
     boxes      see `colorize`; only for a single photograph
+    faces      without boxes, find the faces; see `find_faces`
+    hints      see `colorize`; points only for a single photograph
     log        called with the path of each file that is written
     summarize  called at the end with a one-line summary
 
@@ -54,10 +66,23 @@ def colorize_files(
     of the photographs cannot be read.
     """
     photographs = find_photographs(inputs, decode_picture)
-    if boxes and len(photographs) > 1:
-        raise InputError(
-            f"--box: works with one photograph, not {len(photographs)}; give only one"
-        )
+    for option, given in (("--box", boxes), ("--hint", hints.points)):
+        if given and len(photographs) > 1:
+            raise InputError(
+                f"{option}: works with one photograph, not {len(photographs)}; "
+                "give only one"
+            )
+    if faces and not boxes and not is_available():
+        faces = False
+        summarize(INSTALL)
+    num_faces: dict[Path, int] = {}
+
+    def find_boxes(path: Path, image_bgr: np.ndarray):
+        if boxes or not faces:
+            return boxes
+        small, num_faces[path] = find_faces(image_bgr)
+        return small
+
     paths = targets(photographs, folder, force, compare)
     unreadable, start = [], time.perf_counter()
     with progress(None, "colorizing", total=len(paths)) as bar:
@@ -72,12 +97,16 @@ def colorize_files(
             bar.update()
             if error:
                 unreadable.append(str(error))
-            elif bar.disable:
+                return
+            if num_faces.get(path) == 0:
+                summarize(f"{path.name}: no face found; its colors are rough guesses")
+            if bar.disable:
                 log(str(path))
 
         reads = [photograph.read for photograph in photographs]
         jobs = zip(paths, reads, strict=True)
-        colorize_all(net, jobs, write, report, strength=strength, boxes=boxes)
+        options = {"strength": strength, "boxes": find_boxes, "hints": hints}
+        colorize_all(net, jobs, write, report, **options)
     seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
     if done:
         summarize(
@@ -104,11 +133,11 @@ def list_chrominance(net, inputs: Sequence[str], log: Log = print) -> None:
 def load_network(weights: str, profile: str, run_dir: str, kind: str):
     """Load the network from --weights, from a given run, or the course's own.
 
-    kind  "colorizer" or "regressor"
+    kind  "colorizer" or "regressor"; the course's own are `DEFAULTS`
     Raises InputError if the given run contains no such network.
     """
     if weights or not (profile or run_dir):
-        return load_weights(find_weights(weights or kind), kind)[0]
+        return load_weights(find_weights(weights or DEFAULTS[kind]), kind)[0]
     folder = default_run_dir(profile, run_dir)
     found = [folder / name for name in TRAINED[kind] if (folder / name).exists()]
     if not found:

@@ -1,0 +1,89 @@
+"""The options that several commands of the command line share."""
+
+from pathlib import Path
+
+import click
+
+DEFAULT_SEED = 4  # as in helpers.experiments.registry, which is slow to import
+POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
+TONES = ("warm", "neutral", "cool")
+PROFILES = click.Choice(["quick", "standard", "full"])
+images_option = click.option(
+    "--images",
+    default="",
+    metavar="FOLDER|ZIP|portraits",
+    help="Photographs; by default, those in face_images/ or the synthetic portraits.",
+)
+run_dir_option = click.option(
+    "--run-dir",
+    default="",
+    metavar="DIR",
+    help="Folder for the results; by default, outputs/<profile>.",
+)
+profile_option = click.option(
+    "--profile",
+    default="quick",
+    type=PROFILES,
+    show_default=True,
+    help="How long to train: minutes, half an hour, or the long protocols for a GPU.",
+)
+split_option = click.option(
+    "--split",
+    default="random",
+    type=click.Choice(["random", "groups", "folders"]),
+    show_default=True,
+    help="groups: no sitter is in both sets. folders: the sets are named train and val.",
+)
+device_option = click.option(
+    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"])
+)
+seed_option = click.option(
+    "--seed",
+    default=DEFAULT_SEED,
+    type=COUNT,
+    show_default=True,
+    help="Random seed for the split, the augmentation and the weights.",
+)
+epochs_option = click.option(
+    "--epochs",
+    default=0,
+    type=COUNT,
+    help="Number of epochs; by default, the profile's.",
+)
+weights_option = click.option(
+    "--weights",
+    default="",
+    metavar="NAME|FILE",
+    help="One of the networks in weights/, or a .safetensors file.",
+)
+trained_run_option = click.option(
+    "--run-dir", default="", metavar="DIR", help="Use the network from this run."
+)
+trained_profile_option = click.option(
+    "--profile",
+    type=PROFILES,
+    help="Use the network from the run in outputs/<profile>.",
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder for the images.",
+)
+force_option = click.option("--force", is_flag=True, help="Replace existing files.")
+
+
+def data_options(command):
+    """Add the options that run, train and sweep share."""
+    options = [
+        profile_option,
+        images_option,
+        split_option,
+        run_dir_option,
+        device_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
