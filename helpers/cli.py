@@ -102,6 +102,12 @@ def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
 @data_options
 @seed_option
 @epochs_option
+@click.option(
+    "--start",
+    default="",
+    metavar="NAME|FILE",
+    help="Fine-tune these weights, at a tenth of the learning rate.",
+)
 @click.option("--plain", is_flag=True, help="Compute training steps in plain PyTorch.")
 @click.option(
     "--without",
@@ -311,17 +317,35 @@ def colorize(
 ):
     """Colorize photographs of any size; the results are PNG files.
 
-    INPUTs are files, folders, zips or patterns ('scans/*.jpg'). For multi-page files and
-    animations, only the first image is used. 16-bit depth and alpha are preserved. The
-    network is weights/portrait.safetensors unless another is given.
+    INPUTs are files, folders, zips or patterns ('scans/*.jpg'). A film becomes an MP4
+    file. For multi-page files and animations, only the first image is used. 16-bit depth
+    and alpha are preserved. The network is weights/portrait.safetensors by default.
     """
-    from helpers.apps.colorize_files import colorize_files, load_network, parse_box
+    from helpers.apps import colorize_files as files
     from helpers.apps.hints import make_hints
 
-    options["boxes"] = [parse_box(given) for given in boxes]
-    net = load_network(weights, profile, run_dir, "colorizer")
+    options |= {"log": _echo, "summarize": _echo_error}
+    options["boxes"] = [files.parse_box(given) for given in boxes]
+    films, photographs = files.split_films(inputs)
+    files.check_films(films, output, options["force"], bool(boxes or points))
+    net = files.load_network(weights, profile, run_dir, "colorizer")
     options["hints"] = make_hints(net, points, like, tone)
-    colorize_files(net, inputs, output, log=_echo, summarize=_echo_error, **options)
+    if photographs:
+        files.colorize_files(net, photographs, output, **options)
+    if films:
+        names = ("strength", "hints", "log", "summarize")
+        files.colorize_films(net, films, output, **{n: options[n] for n in names})
+
+
+@main.command()
+@click.argument("weights")
+@click.argument("output", type=click.Path(path_type=Path))
+@force_option
+def export(weights, output, force):
+    """Write the network WEIGHTS as OUTPUT.onnx, for other programs."""
+    from helpers.apps.export import export
+
+    export(weights, output, force, log=click.echo)
 
 
 @main.command()

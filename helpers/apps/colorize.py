@@ -66,7 +66,7 @@ def grayscale(image_bgr: np.ndarray) -> np.ndarray:
     result_bgr, L = image_bgr.copy(), lightness(image_bgr)
     for rows in _strips(*L.shape):
         ab = np.zeros((*L[rows].shape, 2), np.float32)
-        result_bgr[rows, :, :3] = _to_bgr(L[rows], ab, image_bgr.dtype)
+        result_bgr[rows, :, :3] = to_bgr(L[rows], ab, image_bgr.dtype)
     return result_bgr
 
 
@@ -147,7 +147,7 @@ def _colorize(
         ab = whole.rows(rows)
         for box, region in zip(boxes, regions, strict=True):
             _blend(ab, rows, region, box, (height, width))
-        result_bgr[rows, :, :3] = _to_bgr(L[rows], ab, image_bgr.dtype)
+        result_bgr[rows, :, :3] = to_bgr(L[rows], ab, image_bgr.dtype)
     return result_bgr
 
 
@@ -160,7 +160,7 @@ def lightness(image_bgr: np.ndarray) -> np.ndarray:
     return L
 
 
-def _to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Combine L* (H, W) and ab (H, W, 2) into image_bgr (H, W, 3), 8 or 16 bits."""
     to_bgr = lab_to_bgr16 if dtype == np.uint16 else lab_to_bgr
     return to_bgr(cv2.merge([L, *cv2.split(ab)]))  # np.dstack takes four times as long
@@ -174,13 +174,13 @@ def predict_regions(
     hints: Hints,
 ) -> list[DetailedMap]:
     """Predict ab for L* (H, W) and for each box in it; see `colorize`."""
-    whole = _predict_ab(net, L, hints)
+    whole = predict_ab(net, L, hints)
     maps = [DetailedMap(whole * np.float32(strength), L)]
     for box in boxes:
         left, top, wide, high = box
         color = tuple(_crop(whole, box, L.shape).mean(axis=(0, 1)).tolist())
         region = L[top : top + high, left : left + wide]
-        ab = _predict_ab(net, region, hints.within(box, color))
+        ab = predict_ab(net, region, hints.within(box, color))
         maps.append(DetailedMap(ab * np.float32(strength), region))
     return maps
 
@@ -194,7 +194,7 @@ def _crop(small: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     return small[rows, first : max(int((left + wide) * across), first + 1)]
 
 
-def _predict_ab(net: ChrominanceNet, L: np.ndarray, hints: Hints) -> np.ndarray:
+def predict_ab(net: ChrominanceNet, L: np.ndarray, hints: Hints) -> np.ndarray:
     """Predict ab for L* (H, W): a map (h, w, 2) float32, at most H x W.
 
     If the photograph is larger than the network's input, the map at the network's own

@@ -8,11 +8,13 @@ import numpy as np
 
 from helpers.apps.colorize import (
     NO_HINTS,
+    Box,
     colorize_all,
     grayscale,
     predict_mean_chrominance,
 )
 from helpers.apps.face_boxes import INSTALL, find_faces, is_available
+from helpers.apps.film import FILM_SUFFIXES, colorize_film
 from helpers.apps.hints import Hints
 from helpers.apps.photographs import (
     check_all_read,
@@ -46,7 +48,7 @@ def colorize_files(
     force: bool = False,
     strength: float = 1.0,
     compare: bool = False,
-    boxes: Sequence[tuple[int, int, int, int]] = (),
+    boxes: Sequence[Box] = (),
     faces: bool = True,
     hints: Hints = NO_HINTS,
     log: Log = print,
@@ -66,23 +68,11 @@ def colorize_files(
     of the photographs cannot be read.
     """
     photographs = find_photographs(inputs, decode_picture)
-    for option, given in (("--box", boxes), ("--hint", hints.points)):
-        if given and len(photographs) > 1:
-            raise InputError(
-                f"{option}: works with one photograph, not {len(photographs)}; "
-                "give only one"
-            )
+    _check_one("--box", boxes, len(photographs))
+    _check_one("--hint", hints.points, len(photographs))
+    finder = BoxFinder(boxes, faces and not boxes and is_available())
     if faces and not boxes and not is_available():
-        faces = False
         summarize(INSTALL)
-    num_faces: dict[Path, int] = {}
-
-    def find_boxes(path: Path, image_bgr: np.ndarray):
-        if boxes or not faces:
-            return boxes
-        small, num_faces[path] = find_faces(image_bgr)
-        return small
-
     paths = targets(photographs, folder, force, compare)
     unreadable, start = [], time.perf_counter()
     with progress(None, "colorizing", total=len(paths)) as bar:
@@ -98,22 +88,85 @@ def colorize_files(
             if error:
                 unreadable.append(str(error))
                 return
-            if num_faces.get(path) == 0:
+            if finder.num_faces.get(path) == 0:
                 summarize(f"{path.name}: no face found; its colors are rough guesses")
             if bar.disable:
                 log(str(path))
 
         reads = [photograph.read for photograph in photographs]
         jobs = zip(paths, reads, strict=True)
-        options = {"strength": strength, "boxes": find_boxes, "hints": hints}
+        options = {"strength": strength, "boxes": finder, "hints": hints}
         colorize_all(net, jobs, write, report, **options)
-    seconds, done = time.perf_counter() - start, len(paths) - len(unreadable)
-    if done:
+    _summarize(len(paths), len(unreadable), time.perf_counter() - start, summarize)
+    check_all_read(unreadable, len(paths))
+
+
+def _summarize(number: int, unreadable: int, seconds: float, summarize: Log) -> None:
+    if done := number - unreadable:
         summarize(
-            f"colorized {done} of {len(paths)} photographs in {seconds:.1f} s "
+            f"colorized {done} of {number} photographs in {seconds:.1f} s "
             f"({done / seconds:.1f}/s), peak memory {peak_memory() / 2**20:.0f} MiB"
         )
-    check_all_read(unreadable, len(paths))
+
+
+def _check_one(option: str, given: Sequence, number: int) -> None:
+    if given and number > 1:
+        raise InputError(
+            f"{option}: works with one photograph, not {number}; give only one"
+        )
+
+
+class BoxFinder:
+    """The boxes for each photograph: those given, or those of the small faces in it.
+
+    num_faces  the number of faces found, for each photograph that was searched
+    """
+
+    def __init__(self, boxes: Sequence[Box], finds_faces: bool):
+        self.boxes, self.finds_faces = boxes, finds_faces
+        self.num_faces: dict[Path, int] = {}
+
+    def __call__(self, path: Path, image_bgr: np.ndarray) -> Sequence[Box]:
+        """Return the boxes for image_bgr, the photograph that becomes `path`."""
+        if not self.finds_faces:
+            return self.boxes
+        boxes, self.num_faces[path] = find_faces(image_bgr)
+        return boxes
+
+
+def split_films(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the inputs that are films, by their suffix, and the others."""
+    films = [Path(x) for x in inputs if Path(x).suffix.lower() in FILM_SUFFIXES]
+    return films, [x for x in inputs if Path(x) not in films]
+
+
+def colorize_films(
+    net,
+    films: Sequence[Path],
+    folder: Path,
+    *,
+    strength: float,
+    hints: Hints,
+    log: Log,
+    summarize: Log,
+) -> None:
+    """Colorize films and write them to a folder as MP4; see `colorize_files`."""
+    for film in films:
+        target = folder / film.with_suffix(".mp4").name
+        colorize_film(net, film, target, strength, hints, summarize)
+        log(str(target))
+
+
+def check_films(films: list[Path], folder: Path, force: bool, has_places: bool):
+    """Raise InputError if a film is missing, its output exists, or places are given."""
+    for film in films:
+        target = folder / film.with_suffix(".mp4").name
+        if not film.is_file():
+            raise InputError(f"{film}: no such file; check the path")
+        if has_places:
+            raise InputError(f"{film}: --box and --hint are for photographs, not films")
+        if target.resolve() == film.resolve() or (target.exists() and not force):
+            raise InputError(f"{target}: already exists; use --force or another folder")
 
 
 def list_chrominance(net, inputs: Sequence[str], log: Log = print) -> None:

@@ -1,9 +1,10 @@
 """Run one experiment: load its data, train and test its network, save the results."""
 
+import json
 import time
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from helpers.experiments.registry import (
 )
 from helpers.experiments.run_folder import default_run_dir, describe_data, environment
 from helpers.experiments.tables import Row
-from helpers.files import run_lock, write_json
+from helpers.files import InputError, run_lock, write_json
 from helpers.training import distributed
 from helpers.training.autotune import choose_execution
 from helpers.training.execution import PLAIN, Execution, choose_device, set_seed
@@ -31,7 +32,9 @@ from helpers.training.loop import fit
 from helpers.training.signals import StopSignals
 from helpers.training.state import History
 from helpers.training.tensorboard import TensorBoardLogger
-from helpers.training.weights import save_weights
+from helpers.training.weights import find_weights, load_weights, save_weights
+
+FINE_TUNING_LR = 0.1  # learning rate, as a fraction of the experiment's
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def train_experiment(
     num_epochs: int = 0,
     seed: int = DEFAULT_SEED,
     device: str = "cpu",
+    start: str = "",
     tune: Callable[..., Execution] | None = None,
     checkpoint: Path | None = None,
     stop: StopSignals | None = None,
@@ -91,6 +95,7 @@ def train_experiment(
     """Build, train and test one named network.
 
     num_epochs  0 uses the profile's number
+    start       fine-tune these weights, a name or a file, at a tenth of the learning rate
     tune        returns how the steps are computed, for example `choose_execution`; by
                 default, `default_execution`
     checkpoint, stop, callbacks (log, after_epoch)  see `fit`
@@ -98,24 +103,17 @@ def train_experiment(
     Raises KeyboardInterrupt if stopped while pretraining a part of the network.
     """
     experiment, stop = get_experiment(name), stop or StopSignals()
-    options = experiment.options_for(profile)
-    options |= {"num_classes": data.num_sitters} if "num_classes" in options else {}
     recipe = experiment.recipe(num_epochs or experiment.epochs_for(profile))
+    recipe = replace(recipe, lr=recipe.lr * FINE_TUNING_LR) if start else recipe
     set_seed(seed)
-    net = nets.build(experiment.network, **options).to(device)
-    if experiment.pretrained:
-        first = train_experiment(
-            experiment.pretrained,
-            data,
-            profile,
-            num_epochs=num_epochs,
-            seed=seed,
-            device=device,
-            tune=tune,
-            checkpoint=checkpoint and checkpoint.with_name("first.pt"),
-            stop=stop,
-            log=callbacks.get("log"),
-        )
+    net, options = first_network(experiment, profile, data, start)
+    net = net.to(device)
+    if experiment.pretrained and not start:
+        same = {"num_epochs": num_epochs, "seed": seed, "device": device, "tune": tune}
+        same |= {"stop": stop, "log": callbacks.get("log")}
+        file = checkpoint and checkpoint.with_name("first.pt")
+        part = experiment.pretrained
+        first = train_experiment(part, data, profile, **same, checkpoint=file)
         if stop.received:  # do not continue from a half-trained network
             raise KeyboardInterrupt
         net.load_pretrained(first.net)
@@ -144,6 +142,7 @@ def train_one(
     split: str = "random",
     seed: int = DEFAULT_SEED,
     device: str = "auto",
+    start: str = "",
     epochs: int = 0,
     run_dir: str = "",
     plain: bool = False,
@@ -153,6 +152,7 @@ def train_one(
 ) -> Trained:
     """Train one named network and save the results, as `deepcolor train` does.
 
+    start    fine-tune these weights; their error on the test set is logged before and after
     plain    use plain PyTorch instead of the fastest `Execution`
     without  options to leave out of that measurement (`autotune.OPTIONS`)
     returns  the trained network; the folder `folder_of` contains weights.safetensors,
@@ -173,13 +173,12 @@ def train_one(
         data = load_data(experiment, row, images, split, seed)
         log(data.faces.describe())
         stop, tune = StopSignals(), partial(choose_execution, without=without, log=log)
+        how = {"num_epochs": epochs, "seed": seed, "device": device, "start": start}
         trained = train_experiment(
             name,
             data,
             row,
-            num_epochs=epochs,
-            seed=seed,
-            device=device,
+            **how,
             tune=(lambda *_: PLAIN) if plain or distributed.count() > 1 else tune,
             checkpoint=folder / "checkpoint.pt",
             stop=stop,
@@ -192,9 +191,44 @@ def train_one(
             trained.save(folder / "weights.safetensors")
             write_json(folder / "metrics.json", metrics_of(trained, parameters, data))
     log(trained.summary())
+    if start:
+        _log_difference(start, trained, data, log)
     log(f"wrote {folder / 'weights.safetensors'}")
     distributed.leave()
     return trained
+
+
+def first_network(
+    experiment: Experiment, profile: Profile, data, start: str = ""
+) -> tuple[nets.ChrominanceNet, dict]:
+    """Build an experiment's network, or load `start`; return it and its options."""
+    if start:
+        return load_start(start, experiment.network)
+    options = experiment.options_for(profile)
+    options |= {"num_classes": data.num_sitters} if "num_classes" in options else {}
+    return nets.build(experiment.network, **options), options
+
+
+def load_start(start: str, network: str) -> tuple[nets.ChrominanceNet, dict]:
+    """Load the weights to fine-tune; return the network and its options.
+
+    Raises InputError if they belong to another kind of network.
+    """
+    net, metadata = load_weights(find_weights(start))
+    if metadata["network"] != network:
+        raise InputError(
+            f"--start {start}: holds a {metadata['network']}, but this experiment trains "
+            f"a {network}; give weights of the same kind"
+        )
+    net.is_fine_tuned = True
+    return net, json.loads(metadata["options"])
+
+
+def _log_difference(start: str, trained: Trained, data, log) -> None:
+    """Log the test error before fine-tuning and the paired difference."""
+    before = evaluate(load_weights(find_weights(start))[0], data.test)
+    log(f"before fine-tuning: test MSE {before.mse}")
+    log(f"fine-tuned minus before: {trained.evaluation.minus(before)}")
 
 
 def _board(folder: Path, data, experiment: Experiment) -> TensorBoardLogger | None:

@@ -50,7 +50,8 @@ class TrainingState:
         self.net, self.data, self.recipe, self.seed = net, data, recipe, seed
         self.device = next(net.parameters()).device
         self.train = data.train.to(self.device)  # once, not for every minibatch
-        net.fit_scale(self.train.truth)
+        if not net.is_fine_tuned:
+            net.fit_scale(self.train.truth)
         self.execution = execution
         self.num_steps = len(minibatches(len(self.train), recipe.batch_size, seed, 0))
         self.optimizer, self.scheduler = make_optimizer(
@@ -187,6 +188,7 @@ class TrainingState:
             else "",
             "random seed": self.seed,
             **asdict(self.recipe),
+            **({"fine-tuned": True} if self.net.is_fine_tuned else {}),
         }
 
     def _what_diverged(self, index: torch.Tensor) -> str:
