@@ -23,6 +23,7 @@ from helpers.cli_options import (
     trained_profile_option,
     trained_run_option,
     weights_option,
+    whole_numbers,
 )
 from helpers.files import InputError, WorkFailed
 
@@ -44,13 +45,6 @@ class Course(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped by Ctrl-C; finished results are kept", err=True)
             ctx.exit(CANCELED)
-
-
-def whole_numbers(text: str, option: str) -> list[int]:
-    """Return the numbers in "1,2,3"; raise InputError for anything else."""
-    if not all(word.isdecimal() for word in text.split(",") if text):
-        raise InputError(f"{option} {text}: write whole numbers, 1,2,3")
-    return [int(word) for word in text.split(",") if text]
 
 
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
@@ -208,6 +202,9 @@ def results(folders, output):
     show_default=True,
     help="Use all images, or only the test set of this split.",
 )
+@click.option(
+    "--hints", is_flag=True, help="Also evaluate with color hints, and by lightness."
+)
 @seed_option
 @device_option
 def evaluate(**options):
@@ -276,6 +273,9 @@ def chrominance(inputs, weights, profile, run_dir):
     help="0: gray; 1: as predicted; 2: twice the chrominance.",
 )
 @click.option(
+    "--vivid", is_flag=True, help="Livelier colors; the same as --strength 1.2."
+)
+@click.option(
     "--compare",
     is_flag=True,
     help="Also write gray and colorized side by side, as NAME.compare.png.",
@@ -313,7 +313,17 @@ def chrominance(inputs, weights, profile, run_dir):
 @trained_profile_option
 @trained_run_option
 def colorize(
-    inputs, output, boxes, points, like, tone, weights, profile, run_dir, **options
+    inputs,
+    output,
+    vivid,
+    boxes,
+    points,
+    like,
+    tone,
+    weights,
+    profile,
+    run_dir,
+    **options,
 ):
     """Colorize photographs of any size; the results are PNG files.
 
@@ -322,8 +332,10 @@ def colorize(
     and alpha are preserved. The network is weights/portrait.safetensors by default.
     """
     from helpers.apps import colorize_files as files
+    from helpers.apps.colorize import LIVELY
     from helpers.apps.hints import make_hints
 
+    options["strength"] *= LIVELY if vivid else 1
     options |= {"log": _echo, "summarize": _echo_error}
     options["boxes"] = [files.parse_box(given) for given in boxes]
     films, photographs = files.split_films(inputs)
@@ -362,11 +374,17 @@ def export(weights, output, force):
     show_default=True,
     help="If the port is in use, the next free one is used.",
 )
-def demo(weights, port):
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="0.0.0.0 serves your network, too; a password is then printed and asked for.",
+)
+def demo(weights, port, host):
     """Open a page in the browser: drop a photograph, see it colorized, download it."""
     from helpers.apps.demo import serve
 
-    serve(weights, port, log=click.echo)
+    serve(weights, port, log=click.echo, host=host)
 
 
 def _echo(line: str) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from helpers.files import InputError
+
 DEFAULT_SEED = 4  # as in helpers.experiments.registry, which is slow to import
 POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
 TONES = ("warm", "neutral", "cool")
@@ -87,3 +89,10 @@ def data_options(command):
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Return the numbers in "1,2,3"; raise InputError for anything else."""
+    if not all(word.isdecimal() for word in text.split(",") if text):
+        raise InputError(f"{option} {text}: write whole numbers, 1,2,3")
+    return [int(word) for word in text.split(",") if text]

@@ -1,18 +1,32 @@
 """The demo: a browser page that colorizes the photos dropped on it."""
 
 import os
+import secrets
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
+from skimage import data as skimage_data
 
-from helpers.apps.colorize import colorize
-from helpers.apps.page import MAX_MEGAPIXELS, build_page, import_gradio, launch
+from helpers.apps.colorize import LIVELY, Box, colorize
+from helpers.apps.face_boxes import find_faces, is_available
+from helpers.apps.hints import Hints, Point, parse_color
+from helpers.apps.page import (
+    HOST,
+    MAX_MEGAPIXELS,
+    USER,
+    Settings,
+    build_page,
+    import_gradio,
+    launch,
+)
 from helpers.data.images import UnreadableImage, decode_picture, write_image
 from helpers.data.portraits import render_portrait
 from helpers.files import InputError
@@ -20,18 +34,26 @@ from helpers.nets import ChrominanceNet
 from helpers.training.signals import StopSignals
 from helpers.training.weights import WEIGHTS, find_weights, load_weights
 
-OWN = ("colorizer", "classifier")  # the networks in weights/ that colorize
+OWN = ("portrait",)  # the network in weights/ that the page uses
+WHITE = (255, 255, 255)
+KEPT_PREVIEWS = 4
 PREVIEW_PIXELS = 1600  # longer side of the images shown; downloads have full size
 POLL_SECONDS = 0.2
-EXAMPLE_SITTERS = {"gray": 7, "faded": 3, "sepia": 11, "dark": 2}
+EXAMPLE_SITTERS = {"gray": 7, "faded": 3, "sepia": 11}
 SEPIA_BGR = np.array([0.72, 0.93, 1.08], np.float32)
 
 
-def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> None:
+def serve(
+    weights: tuple[str, ...],
+    port: int,
+    log: Callable[[str], None],
+    host: str = HOST,
+) -> None:
     """Serve the page until Ctrl-C or TERM.
 
     weights  names or files of networks, see `load_networks`
     port     the first port to try; if it is in use, the next free one is used
+    host     HOST serves this computer only; for any other, a password is made and logged
 
     Raises InputError if gradio is missing, no network colorizes, or no port is free.
     """
@@ -45,9 +67,12 @@ def serve(weights: tuple[str, ...], port: int, log: Callable[[str], None]) -> No
         gradio = import_gradio(port)
         nets = load_networks(weights)
         examples = draw_examples(Path(folder) / "examples")
-        page = build_page(gradio, list(nets), examples, partial(color_file, nets))
-        address = launch(gradio, page, port)
+        page = build_page(gradio, list(nets), examples, Painter(nets))
+        password = "" if host == HOST else secrets.token_urlsafe(9)
+        address = launch(gradio, page, port, host, password)
         log(f"networks: {', '.join(nets)}")
+        if password:
+            log(f"user name: {USER}, password: {password}")
         log(f"open {address} in a browser; press Ctrl-C to stop")
         while signals.received is None:
             time.sleep(POLL_SECONDS)
@@ -103,48 +128,140 @@ def preview(image_bgr: np.ndarray) -> np.ndarray:
     if scale < 1:
         size = [max(1, round(n * scale)) for n in (width, height)]
         image_bgr = cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA)
-    if image_bgr.dtype == np.uint16:
-        image_bgr = (image_bgr >> 8).astype(np.uint8)
-    return image_bgr[:, :, :3]
+    return to_8_bits(image_bgr)[:, :, :3]
 
 
-def color_file(
-    nets: dict[str, ChrominanceNet],
-    path: Path,
-    name: str,
-    strength: float,
-    folder: Path,
-) -> tuple[Path, Path, Path]:
-    """Colorize one file with the network `name` and write three files to `folder`.
+def to_8_bits(image_bgr: np.ndarray) -> np.ndarray:
+    """Convert an 8-bit or 16-bit image to 8 bits."""
+    is_16_bits = image_bgr.dtype == np.uint16
+    return (image_bgr >> 8).astype(np.uint8) if is_16_bits else image_bgr
 
-    Returns the paths of the previews before and after (JPEG) and of the download (full-size
-    PNG, with 16 bits and alpha if the file has them). Raises InputError if the file cannot
-    be read.
+
+class Painter:
+    """Colorizes the photos of the page; see `page.Worker`.
+
+    The previews of the last few photos and their small faces are kept, so that a click
+    on a large photo is answered quickly.
     """
-    image_bgr = read_photograph(path)
-    before, after = folder / "before.jpg", folder / "after.jpg"
-    download = folder / f"{Path(path).stem}-colored.png"
-    write_image(before, preview(image_bgr))
-    colored_bgr = colorize(nets[name], image_bgr, strength)
-    del image_bgr  # encoding a large PNG needs its memory
-    write_image(after, preview(colored_bgr))
-    write_image(download, colored_bgr)
-    return before, after, download
+
+    def __init__(self, nets: dict[str, ChrominanceNet]):
+        self.nets = nets
+        self._preview = lru_cache(KEPT_PREVIEWS)(self._read_preview)
+
+    def paint(
+        self, paths: Sequence[Path], settings: Settings, folder: Path
+    ) -> tuple[Path, Path, Path, Path]:
+        """Colorize photos; the first one is shown.
+
+        Returns four files in `folder`: previews before and after (JPEG), a preview with
+        the hints and faces marked, and the download: a PNG of full size (with 16 bits and
+        alpha if the photo has them) or a JPEG; a zip if there are several photos. Raises
+        InputError if a file cannot be read.
+        """
+        first, *others = paths
+        before, after = folder / "before.jpg", folder / "after.jpg"
+        image_bgr, small_bgr = read_photograph(first), self._preview(first)[0]
+        colored_bgr = self._colorize(image_bgr, settings)
+        write_image(before, small_bgr)
+        write_image(after, preview(colored_bgr))
+        del image_bgr  # encoding a large PNG needs its memory
+        download = write_download(colored_bgr, first, folder, settings.jpeg)
+        canvas = self._mark(preview(colored_bgr), first, settings, folder)
+        if others:
+            del colored_bgr
+            plain = replace(settings, points=())
+            files = [download]
+            for path in others:
+                colored_bgr = self._colorize(read_photograph(path), plain)
+                files.append(write_download(colored_bgr, path, folder, settings.jpeg))
+            download = _zip(files, folder / "colored.zip")
+        return before, after, canvas, download
+
+    def touch(self, path: Path, settings: Settings, folder: Path) -> Path:
+        """Colorize only the preview of a photo, and mark the hints and faces in it."""
+        small_bgr, boxes = self._preview(path)
+        boxes = boxes if settings.faces else []
+        colored_bgr = self._colorize(small_bgr, settings, boxes)
+        return self._mark(colored_bgr, path, settings, folder)
+
+    def preview_size(self, path: Path) -> tuple[int, int]:
+        """Return the width and the height of a photo's preview."""
+        return self._preview(path)[0].shape[1::-1]
+
+    def _read_preview(self, path: Path) -> tuple[np.ndarray, list[Box]]:
+        small_bgr = preview(read_photograph(path))
+        return small_bgr, find_faces(small_bgr)[0] if is_available() else []
+
+    def _colorize(self, image_bgr, settings: Settings, boxes=None) -> np.ndarray:
+        net, (height, width) = self.nets[settings.network], image_bgr.shape[:2]
+        if boxes is None:
+            finds = settings.faces and is_available()
+            boxes = find_faces(image_bgr)[0] if finds else []
+        points = [
+            Point(int(x * width), int(y * height), parse_color(color))
+            for x, y, color in settings.points
+        ]
+        strength = settings.strength * (LIVELY if settings.lively else 1)
+        return colorize(net, image_bgr, strength, boxes, Hints(points))
+
+    def _mark(self, small_bgr, path: Path, settings: Settings, folder: Path) -> Path:
+        """Draw the small faces and the hints; write the picture, return its path."""
+        marked_bgr, file = small_bgr.copy(), folder / "canvas.jpg"
+        height, width = marked_bgr.shape[:2]
+        radius = max(4, max(height, width) // 150)
+        for left, top, wide, high in self._preview(path)[1] * settings.faces:
+            corners = (left, top), (left + wide, top + high)
+            cv2.rectangle(marked_bgr, *corners, WHITE, max(1, radius // 4))
+        for x, y, color in settings.points:
+            center = int(x * width), int(y * height)
+            cv2.circle(marked_bgr, center, radius + 2, WHITE, -1, cv2.LINE_AA)
+            color_bgr = ImageColor.getrgb(color)[2::-1]
+            cv2.circle(marked_bgr, center, radius, color_bgr, -1, cv2.LINE_AA)
+        write_image(file, marked_bgr)
+        return file
+
+
+def write_download(image_bgr, path: Path, folder: Path, jpeg: bool) -> Path:
+    """Write a colorized photo in full size as JPEG or PNG; return the new file's path."""
+    if jpeg:
+        image_bgr = to_8_bits(image_bgr)[:, :, :3]
+    number, stem = 1, f"{Path(path).stem}-colored"
+    suffix = ".jpg" if jpeg else ".png"
+    while (file := folder / (stem + suffix)).exists():  # two photos of one name
+        number += 1
+        stem = f"{Path(path).stem}-{number}-colored"
+    write_image(file, image_bgr)
+    return file
+
+
+def _zip(files: Sequence[Path], target: Path) -> Path:
+    """Move files into a zip, without compression: they are compressed already."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in files:
+            archive.write(file, file.name)
+            file.unlink()
+    return target
 
 
 def draw_examples(folder: Path, size: int = 384) -> list[Path]:
-    """Write four portraits that look like old photos to `folder` as PNG files."""
+    """Write examples to `folder` as PNG files: a free photograph, drawn portraits.
+
+    The photograph is NASA's portrait of Eileen Collins, which scikit-image contains.
+    """
     paths = []
     for style, sitter in EXAMPLE_SITTERS.items():
         paths.append(folder / f"{style}.png")
         write_image(paths[-1], make_old(render_portrait(sitter, 1, size=size), style))
+    paths.insert(0, folder / "astronaut.png")
+    gray = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2GRAY)
+    write_image(paths[0], gray)
     return paths
 
 
 def make_old(image_bgr: np.ndarray, style: str) -> np.ndarray:
     """Remove the colors from a portrait (H, W, 3) uint8 BGR; keep its shape and dtype.
 
-    style  "gray"; "faded": low contrast; "sepia": brown, with grain; "dark": dim corners
+    style  "gray"; "faded": low contrast; "sepia": brown, with grain
     """
     gray = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32)
     tone = np.ones(3, np.float32)
@@ -153,9 +270,6 @@ def make_old(image_bgr: np.ndarray, style: str) -> np.ndarray:
     elif style == "sepia":
         grain = np.random.default_rng(0).normal(0, 6, gray.shape)
         gray, tone = 25 + 0.8 * gray + grain.astype(np.float32), SEPIA_BGR
-    elif style == "dark":
-        y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in gray.shape)
-        gray = 0.8 * gray * (1 - 0.3 * (x**2 + y[:, None] ** 2))
     return np.clip(np.round(gray[:, :, None] * tone), 0, 255).astype(np.uint8)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import evaluate
+from helpers.evaluation.hints import by_lightness, evaluate_with_hints
 from helpers.evaluation.predictions import predict_images, write_predictions
 from helpers.evaluation.predictions import save_estimations as write_estimations
 from helpers.evaluation.task import task_of
 from helpers.files import InputError
+from helpers.nets import HintedUNet
 from helpers.training.execution import choose_device
 from helpers.training.weights import find_weights, load_weights
 
@@ -17,13 +19,22 @@ Log = Callable[[str], None]
 
 
 def evaluate_weights(
-    weights: str, images: str, split: str, seed: int, device: str, log: Log = print
+    weights: str,
+    images: str,
+    split: str,
+    seed: int,
+    device: str,
+    hints: bool = False,
+    log: Log = print,
 ) -> None:
     """Log every metric of a network, on all images or on the test set of a split.
 
     weights  a name or a file, see `find_weights`; split  "all", "random" or "groups"
+    hints    also log the error with color hints, and by the lightness of the faces
     """
     net, metadata = load_weights(find_weights(weights))
+    if hints and not isinstance(net, HintedUNet):
+        raise InputError(f"{weights}: does not accept color hints; omit --hints")
     task = task_of(net)
     faces = load_faces(images, size=net.size)
     log(faces.describe())
@@ -44,6 +55,18 @@ def evaluate_weights(
         net.to(choose_device(device)), photographs, _sitters(faces, index)
     )
     log_figures(figures, log)
+    if hints:
+        _log_hints(net, photographs, _sitters(faces, index), log)
+
+
+def _log_hints(net: HintedUNet, photographs, group, log: Log) -> None:
+    images = task_of(net).encode(photographs, group)
+    results = evaluate_with_hints(net, images)
+    for name, result in results.items():
+        share = float(result.per_image.mean() / results["none"].per_image.mean())
+        log(f"hints: {name:<13}{result.mse}  {share:.2f} of the error without hints")
+    for name, result in by_lightness(results["none"], images.L).items():
+        log(f"faces: {name:<13}{result.mse}  mean color {result.mean_mse}")
 
 
 def compare_weights(

@@ -8,16 +8,19 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
 from helpers.files import InputError
 
 HOST = "127.0.0.1"
+USER = "guest"
 NUM_PORTS = 100  # number of ports to try, starting at --port
 MAX_MEGABYTES = 100  # limit for an uploaded file
 MAX_MEGAPIXELS = 64
@@ -33,16 +36,18 @@ OFFLINE = {  # read by gradio and its dependencies
 }
 INTRO = f"""# Add color to an old photo
 
-A small neural network estimates the colors of a photo from its light and dark tones. The
-networks of this course were trained on photos of only 50 people, each facing the camera.
-A similar portrait works best; on anything else, expect poor colors. Even on a face, the
-colors are a guess: a gray photo does not show whether a coat was red or green.
+A small neural network estimates the colors of a photo from its light and dark tones. It
+was trained on photos of faces, so portraits work best. Even on a face, the colors are a
+guess: a gray photo does not show whether a coat was red or green. If you know a color,
+choose it and click where it belongs.
 
 You can use files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
 Your photos never leave this computer.
 """
 WAITING = "Drop a photo or choose an example."
 CSS = """
+#canvas img {cursor: crosshair}
+@media (max-width: 640px) {#columns {flex-direction: column-reverse}}
 .gradio-container {max-width: 1080px !important; margin: 0 auto !important}
 #intro h1 {font-weight: 600; letter-spacing: -0.01em}
 #status {min-height: 1.5em}
@@ -61,8 +66,52 @@ ACCESSIBLE = """() => {
         (button, i) => button.setAttribute("aria-label", `Example ${i + 1}`)
     );
 }"""
-# (photo, network's name, strength, output folder) -> (before, after, download)
-Color = Callable[[Path, str, float, Path], tuple[Path, Path, Path]]
+PALETTE = {  # name: a color to choose for a hint
+    "fair skin": "#e8b89a",
+    "tan skin": "#c58c6a",
+    "dark skin": "#7a4b32",
+    "blond hair": "#c9a45c",
+    "brown hair": "#5b3a24",
+    "red lips": "#b5483f",
+    "blue cloth": "#2f4f8f",
+    "green cloth": "#3f6b3a",
+    "sky": "#87b5e0",
+}
+LIVELINESS = ("natural", "lively")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a visitor has chosen on the page.
+
+    network   name of the network
+    strength  0 to 2; lively  whether the colors are made livelier
+    faces     whether small faces are colorized separately
+    points    hints: (x, y, color), x and y in 0..1 of the width and the height
+    jpeg      whether the download is a JPEG, not a PNG
+    """
+
+    network: str
+    strength: float = 1.0
+    lively: bool = False
+    faces: bool = True
+    points: tuple[tuple[float, float, str], ...] = ()
+    jpeg: bool = False
+
+
+class Worker(Protocol):
+    """What the page needs to colorize; see `demo.Painter`."""
+
+    def paint(
+        self, paths: Sequence[Path], settings: Settings, folder: Path
+    ) -> tuple[Path, Path, Path, Path]:
+        """Return the previews before, after and to click on, and the download."""
+
+    def preview_size(self, path: Path) -> tuple[int, int]:
+        """Return the width and the height of the preview of a photo."""
+
+    def touch(self, path: Path, settings: Settings, folder: Path) -> Path:
+        """Return only the preview to click on, quickly."""
 
 
 def import_gradio(port: int):
@@ -83,86 +132,198 @@ def import_gradio(port: int):
     return gradio
 
 
-def build_page(gradio, names: list[str], examples: list[Path], color: Color):
+def build_page(gradio, names: list[str], examples: list[Path], worker: Worker):
     """Build the page (gradio.Blocks); every change on it colorizes the photo again."""
     with gradio.Blocks(
         title="Deep colorization",
         analytics_enabled=False,
         delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS),
     ) as page:
-        chosen = gradio.State(None)  # the path of the photo
+        paths, points = gradio.State([]), gradio.State([])
         gradio.Markdown(INTRO, elem_id="intro")
         with gradio.Row():
+            photo = gradio.File(label="Photos", height=150, file_count="multiple")
+            gallery = gradio.Dataset(
+                components=["image"],
+                samples=[[str(path)] for path in examples],
+                label="Examples",
+                type="index",
+                elem_id="examples",
+            )
+        with gradio.Row(elem_id="columns"):
             with gradio.Column(scale=2, min_width=280):
-                photo = gradio.File(label="Photo", height=150)
-                gallery = gradio.Dataset(
-                    components=["image"],
-                    samples=[[str(path)] for path in examples],
-                    label="Examples (computer-drawn)",
-                    type="index",
-                    elem_id="examples",
-                )
-                network = gradio.Radio(
-                    names, value=names[0], label="Network", visible=len(names) > 1
-                )
-                strength = gradio.Slider(0, 2, 1, step=0.05, label="Color strength")
+                settings = _settings(gradio, names)
             with gradio.Column(scale=3, min_width=280):
-                pictures = gradio.ImageSlider(
-                    label="Before and after",
-                    type="filepath",
-                    interactive=False,
-                    buttons=["fullscreen"],
-                    elem_id="pictures",
-                )
-                status = gradio.Markdown(WAITING, elem_id="status")
-                download = gradio.DownloadButton(
-                    "Download as PNG", variant="primary", interactive=False
-                )
+                pictures, status, download = _results(gradio)
+                hints = _hints(gradio)
         shared = {"api_visibility": "private", "show_progress_on": pictures}
         work = {
-            "fn": partial(_update, gradio, color),
-            "inputs": [chosen, network, strength],
-            "outputs": [pictures, status, download],
+            "fn": partial(_update, gradio, worker),
+            "inputs": [paths, points, *settings],
+            "outputs": [pictures, hints["canvas"], status, download],
             "concurrency_id": "color",  # only one photo in memory at a time
             "concurrency_limit": 1,
             **shared,
         }
+        fresh = [points, *settings[1:]]
         # Clear the field immediately, so that the next photo can be dropped on it.
         uploaded = photo.upload(
-            lambda path: (path, None), photo, [chosen, photo], **shared
+            lambda files: (files, None, *_defaults(gradio)),
+            photo,
+            [paths, photo, *fresh],
+            **shared,
         )
         clicked = gallery.click(
-            lambda index: str(examples[index]), gallery, chosen, **shared
+            lambda index: ([str(examples[index])], *_defaults(gradio)),
+            gallery,
+            [paths, *fresh],
+            **shared,
         )
         uploaded.then(**work)
         clicked.then(**work)
-        gradio.on([network.change, strength.change], trigger_mode="always_last", **work)
+        changes = [setting.input for setting in settings]
+        gradio.on(changes, trigger_mode="always_last", **work)
+        _connect_hints(gradio, worker, hints, (paths, points, *settings), work)
     return page
 
 
-def _update(gradio, color: Color, path: str | None, name: str, strength: float):
-    """Colorize the chosen photo; return (pictures, status, download) for the page."""
-    disabled = gradio.DownloadButton(value=None, interactive=False)
-    if (
-        path is None
-    ):  # the network or the strength was changed before a photo was chosen
-        return None, WAITING, disabled
-    start, path = time.perf_counter(), Path(path)
-    folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
-    try:
-        before, after, download = color(path, name, strength, folder)
-    except InputError as error:
-        return None, _plain_text(str(error)), disabled
-    seconds = time.perf_counter() - start
-    return (
-        (str(before), str(after)),
-        _plain_text(f"{path.name}: colored by {name} in {seconds:.1f} s."),
-        gradio.DownloadButton(value=str(download), interactive=True),
+def _settings(gradio, names: list[str]) -> list:
+    """Create the settings, in the order of `_chosen`'s arguments."""
+    return [
+        gradio.Radio(names, value=names[0], label="Network", visible=len(names) > 1),
+        gradio.Slider(0, 2, 1, step=0.05, label="Color strength"),
+        gradio.Radio(LIVELINESS, value=LIVELINESS[0], label="Colors"),
+        gradio.Checkbox(True, label="Color small faces separately"),
+        gradio.Radio(["PNG", "JPEG"], value="PNG", label="Download as"),
+    ]
+
+
+def _defaults(gradio) -> tuple:
+    """Return no points and the first value of each setting but the network."""
+    return [], 1, LIVELINESS[0], True, "PNG"
+
+
+def _results(gradio) -> tuple:
+    pictures = gradio.ImageSlider(
+        label="Before and after",
+        type="filepath",
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_id="pictures",
+    )
+    status = gradio.Markdown(WAITING, elem_id="status")
+    download = gradio.DownloadButton("Download", variant="primary", interactive=False)
+    return pictures, status, download
+
+
+def _hints(gradio) -> dict:
+    """Create the picture to click on, the colors, and the buttons."""
+    with gradio.Accordion("Choose colors yourself", open=False, elem_id="hints"):
+        gradio.Markdown("Choose a color, then click where it belongs.")
+        palette = gradio.Radio(list(PALETTE), value="tan skin", label="Palette")
+        color = gradio.ColorPicker(PALETTE["tan skin"], label="Color")
+        canvas = gradio.Image(
+            label="Click to color; boxes mark small faces",
+            type="filepath",
+            interactive=False,
+            buttons=[],
+            elem_id="canvas",
+        )
+        with gradio.Row():
+            undo, clear = gradio.Button("Undo"), gradio.Button("Remove all")
+    names = ("palette", "color", "canvas", "undo", "clear")
+    return dict(zip(names, (palette, color, canvas, undo, clear), strict=True))
+
+
+def _connect_hints(gradio, worker: Worker, hints: dict, inputs: tuple, work: dict):
+    """A click shows the picture at once; the full result follows."""
+    paths, points, *settings = inputs
+    shared = {"api_visibility": "private", "show_progress": "hidden"}
+    hints["palette"].input(PALETTE.get, hints["palette"], hints["color"], **shared)
+
+    def click(event: gradio.SelectData, paths, points, color, *chosen):
+        if not paths:
+            return points, None
+        x, y = _fractions(event.index, worker, paths)
+        points = [*points, (x, y, _hex(color))]
+        return points, _touch(worker, paths, points, *chosen)
+
+    def remove(count: int):
+        def undo(paths, points, *chosen):
+            points = points[:-count] if count else []
+            return points, _touch(worker, paths, points, *chosen)
+
+        return undo
+
+    outputs = [points, hints["canvas"]]
+    events = [
+        hints["canvas"].select(
+            click, [paths, points, hints["color"], *settings], outputs, **shared
+        ),
+        hints["undo"].click(remove(1), [paths, points, *settings], outputs, **shared),
+        hints["clear"].click(remove(0), [paths, points, *settings], outputs, **shared),
+    ]
+    for event in events:
+        event.then(**work)
+
+
+def _fractions(place, worker: Worker, paths) -> tuple[float, float]:
+    """Convert the pixel of a click to fractions of the picture's width and height."""
+    width, height = worker.preview_size(Path(paths[0]))
+    x, y = place
+    return min(max((x + 0.5) / width, 0), 0.9999), min(
+        max((y + 0.5) / height, 0), 0.9999
     )
 
 
-def launch(gradio, page, port: int) -> str:
-    """Serve the page to this computer only, in other threads; return its address.
+def _hex(color: str) -> str:
+    """Return a color as #rrggbb; gradio's picker also writes rgba(12.3, 45, 67, 1)."""
+    if color.startswith("#"):
+        return color
+    numbers = color[color.index("(") + 1 : -1].split(",")[:3]
+    return "#" + "".join(f"{round(float(n)):02x}" for n in numbers)
+
+
+def _chosen(points, network, strength, lively, faces, form) -> Settings:
+    is_lively = lively == LIVELINESS[1]
+    return Settings(network, strength, is_lively, faces, tuple(points), form == "JPEG")
+
+
+def _touch(worker: Worker, paths, points, *chosen) -> str | None:
+    if not paths:
+        return None
+    folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
+    try:
+        return str(worker.touch(Path(paths[0]), _chosen(points, *chosen), folder))
+    except InputError:  # the full result shows the reason
+        return None
+
+
+def _update(gradio, worker: Worker, paths: list[str], points, *chosen):
+    """Colorize the chosen photos; return (pictures, canvas, status, download)."""
+    disabled = gradio.DownloadButton(value=None, interactive=False)
+    if not paths:  # a setting was changed before a photo was chosen
+        return None, None, WAITING, disabled
+    start, settings = time.perf_counter(), _chosen(points, *chosen)
+    folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
+    try:
+        files = worker.paint([Path(path) for path in paths], settings, folder)
+    except InputError as error:
+        return None, None, _plain_text(str(error)), disabled
+    before, after, canvas, download = map(str, files)
+    seconds, name = time.perf_counter() - start, Path(paths[0]).name
+    said = f"{name}: colored by the network {settings.network} in {seconds:.1f} s."
+    if len(paths) > 1:
+        said += f" All {len(paths)} photos are in the download; {name} is shown."
+    button = gradio.DownloadButton(value=download, interactive=True)
+    return (before, after), canvas, _plain_text(said), button
+
+
+def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str:
+    """Serve the page in other threads; return its address.
+
+    host      HOST serves this computer only
+    password  asked from visitors, with the user name USER; "" asks for none
 
     Raises InputError if neither `port` (see `import_gradio`) nor a later port is free.
     """
@@ -170,7 +331,8 @@ def launch(gradio, page, port: int) -> str:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         page.launch(
-            server_name=HOST,
+            server_name=host,
+            auth=(USER, password) if password else None,
             root_path="",
             share=False,
             ssr_mode=False,
@@ -190,7 +352,7 @@ def launch(gradio, page, port: int) -> str:
         raise InputError(
             f"--port {port}: in use, as are the next ports; give another port"
         ) from error
-    return f"http://{HOST}:{page.server_port}"
+    return f"http://{host}:{page.server_port}"
 
 
 def _theme(gradio):

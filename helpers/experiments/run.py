@@ -174,15 +174,13 @@ def train_one(
         log(data.faces.describe())
         stop, tune = StopSignals(), partial(choose_execution, without=without, log=log)
         how = {"num_epochs": epochs, "seed": seed, "device": device, "start": start}
+        how |= {"checkpoint": folder / "checkpoint.pt", "stop": stop, "log": log}
         trained = train_experiment(
             name,
             data,
             row,
             **how,
             tune=(lambda *_: PLAIN) if plain or distributed.count() > 1 else tune,
-            checkpoint=folder / "checkpoint.pt",
-            stop=stop,
-            log=log,
             after_epoch=_board(folder, data, experiment) if tensorboard else None,
         )
         if stop.received:
@@ -191,8 +189,7 @@ def train_one(
             trained.save(folder / "weights.safetensors")
             write_json(folder / "metrics.json", metrics_of(trained, parameters, data))
     log(trained.summary())
-    if start:
-        _log_difference(start, trained, data, log)
+    _log_difference(start, trained, data, log)
     log(f"wrote {folder / 'weights.safetensors'}")
     distributed.leave()
     return trained
@@ -225,7 +222,9 @@ def load_start(start: str, network: str) -> tuple[nets.ChrominanceNet, dict]:
 
 
 def _log_difference(start: str, trained: Trained, data, log) -> None:
-    """Log the test error before fine-tuning and the paired difference."""
+    """If this was fine-tuning, log the test error before it and the paired difference."""
+    if not start:
+        return
     before = evaluate(load_weights(find_weights(start))[0], data.test)
     log(f"before fine-tuning: test MSE {before.mse}")
     log(f"fine-tuned minus before: {trained.evaluation.minus(before)}")

@@ -4,10 +4,12 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
@@ -19,9 +21,9 @@ from PIL import Image
 from helpers import nets
 from helpers.apps import demo
 from helpers.apps import page as demo_page
-from helpers.apps.page import HOST
+from helpers.apps.page import HOST, Settings
 from helpers.cli import main
-from helpers.data.images import read_image, write_image
+from helpers.data.images import decode_image, read_image, write_image
 from helpers.data.lab import bgr_to_lab
 from helpers.data.portraits import render_portrait
 from helpers.files import PROJECT, InputError
@@ -58,6 +60,15 @@ def save_net(path, ab=(15.0, 25.0)):
     return path
 
 
+def save_hinted(path):
+    """Save a small network that accepts hints, with random weights."""
+    torch.manual_seed(0)
+    net = nets.build("hinted_unet", base=4, levels=2)
+    torch.nn.init.normal_(net.last.weight)
+    save_weights(path, net, "hinted_unet", {"base": 4, "levels": 2})
+    return path
+
+
 def save_regressor(path):
     save_weights(path, nets.build("regressor"), "regressor", {})
     return path
@@ -86,12 +97,10 @@ def own_weights(tmp_path, monkeypatch):
 
 
 def test_by_default_the_course_s_available_networks_are_loaded(own_weights):
-    save_net(own_weights / "classifier.safetensors")
     save_net(own_weights / "another.safetensors")
     save_regressor(own_weights / "regressor.safetensors")
-    assert list(demo.load_networks()) == ["classifier"]
-    save_net(own_weights / "colorizer.safetensors")
-    assert list(demo.load_networks()) == ["colorizer", "classifier"]
+    save_net(own_weights / "portrait.safetensors")
+    assert list(demo.load_networks()) == ["portrait"]
     assert list(demo.load_networks(("another",))) == ["another"]
 
 
@@ -152,13 +161,14 @@ def test_16_bits_and_alpha_are_kept_in_the_download_only(tmp_path):
     image[..., 3] = np.arange(4) * 1000
     cv2.imwrite(str(tmp_path / "deep.png"), image)
     net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
-    before, after, download = demo.color_file(
-        {"net": net}, tmp_path / "deep.png", "net", 1.0, tmp_path
+    painter = demo.Painter({"net": net})
+    before, after, canvas, download = painter.paint(
+        [tmp_path / "deep.png"], Settings("net"), tmp_path
     )
     colored = cv2.imread(str(download), cv2.IMREAD_UNCHANGED)
     assert colored.dtype == np.uint16
     assert np.array_equal(colored[..., 3], image[..., 3])
-    for path in (before, after):
+    for path in (before, after, canvas):
         stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert stored.dtype == np.uint8 and stored.shape == (6, 4, 3)
     assert np.abs(read_image(before).astype(int) - 40_000 // 256).max() <= 1
@@ -220,7 +230,8 @@ def test_a_preview_is_small(shape, expected):
 def test_a_file_is_colored_in_full_size_and_keeps_its_lightness(tmp_path):
     path = gray_portrait(tmp_path / "gray.png", size=1700, crop=1650)
     net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
-    before, after, download = demo.color_file({"net": net}, path, "net", 1.0, tmp_path)
+    painter = demo.Painter({"net": net})
+    before, after, canvas, download = painter.paint([path], Settings("net"), tmp_path)
     assert download.name == "gray-colored.png"
     gray, colored = read_image(path), read_image(download)
     assert colored.shape == gray.shape == (1650, 1700, 3)
@@ -228,15 +239,80 @@ def test_a_file_is_colored_in_full_size_and_keeps_its_lightness(tmp_path):
     L = [bgr_to_lab(image_bgr)[..., 0] for image_bgr in (gray, colored)]
     assert np.abs(L[0] - L[1]).mean() < 0.5
     assert read_image(before).shape == read_image(after).shape == (1553, 1600, 3)
-    *_, download = demo.color_file({"net": net}, path, "net", 0.0, tmp_path)
+    assert read_image(canvas).shape == (1553, 1600, 3)
+    *_, download = painter.paint([path], Settings("net", strength=0.0), tmp_path)
     assert spread(read_image(download)) < 1
+
+
+def test_several_photos_become_one_zip_of_jpegs(tmp_path):
+    paths = [gray_portrait(tmp_path / f) for f in ("a.png", "b.png", "a.tif")]
+    net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
+    out = tmp_path / "out"
+    out.mkdir()
+    settings = Settings("net", jpeg=True)
+    *_, download = demo.Painter({"net": net}).paint(paths, settings, out)
+    with ZipFile(download) as archive:
+        assert archive.namelist() == [
+            "a-colored.jpg",
+            "b-colored.jpg",
+            "a-2-colored.jpg",
+        ]
+        data = archive.read("b-colored.jpg")
+    assert data.startswith(b"\xff\xd8") and spread(decode_image(data)) > 10
+
+
+def test_a_point_is_colored_at_once_and_in_the_full_result(tmp_path):
+    path = gray_portrait(tmp_path / "gray.png", size=1700, crop=1650)
+    torch.manual_seed(0)
+    net = nets.build("hinted_unet", base=4, levels=2).eval()
+    with torch.no_grad():
+        net.last.weight.normal_()
+    painter = demo.Painter({"net": net})
+    plain = Settings("net", faces=False)
+    red = replace(plain, points=((0.5, 0.25, "#ff0000"),))
+    pictures = []
+    for settings in (plain, red):
+        canvas = read_image(painter.touch(path, settings, tmp_path))
+        *_, download = painter.paint([path], settings, tmp_path)
+        pictures.append((canvas, read_image(download)))
+    for before, after in zip(*pictures, strict=True):
+        assert before.shape == after.shape and not np.array_equal(before, after)
+    assert painter.preview_size(path) == (1600, 1553)
+    b, g, r = pictures[1][0][1553 // 4, 800]  # the mark of the hint
+    assert r > 200 and g < 60 and b < 60
+
+
+@pytest.mark.parametrize(
+    ("picked", "expected"),
+    [("#C58C6A", "#C58C6A"), ("rgba(197.2, 140, 106.4, 1)", "#c58c6a")],
+)
+def test_the_picker_s_colors_become_hex(picked, expected):
+    assert demo_page._hex(picked) == expected
+
+
+def test_another_host_is_served_with_a_password_only(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+    def launch(gradio, page, port, host, password):
+        given.update(host=host, password=password)
+        raise InputError("stop here")
+
+    monkeypatch.setattr(demo, "launch", launch)
+    path = save_net(tmp_path / "net.safetensors")
+    for host in ("127.0.0.1", "0.0.0.0"):
+        with pytest.raises(InputError, match="stop here"):
+            demo.serve((str(path),), 7860, print, host)
+        assert given["host"] == host
+        assert bool(given["password"]) == (host == "0.0.0.0")
+    assert len(given["password"]) >= 12
 
 
 def test_the_examples_look_old_and_are_reproducible(tmp_path):
     paths = demo.draw_examples(tmp_path / "one", size=64)
     again = demo.draw_examples(tmp_path / "two", size=64)
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
-    images = {path.stem: read_image(path) for path in paths}
+    images = {path.stem: read_image(path) for path in paths[1:]}
     assert {image.shape for image in images.values()} == {(64, 64, 3)}
     assert [name for name, image in images.items() if spread(image)] == ["sepia"]
     assert images["faded"].min() >= 70 and images["faded"].std() < images["gray"].std()
@@ -269,6 +345,7 @@ class Server:
         (folder / "watch").mkdir()
         (folder / "watch/sitecustomize.py").write_text(WATCH)
         networks = [save_net(folder / f"{n}.safetensors") for n in ("one", "two")]
+        networks.append(save_hinted(folder / "hinted.safetensors"))
         self.taken = socket.create_server((HOST, 0))
         port = self.taken.getsockname()[1]
         command = [sys.executable, "-m", "helpers", "demo", "--port", str(port)]
@@ -363,7 +440,7 @@ def wait_for(page, said):
 
 def download(page, folder):
     with page.expect_download() as waiting:
-        page.get_by_text("Download as PNG").click()
+        page.get_by_role("button", name="Download", exact=True).click()
     path = folder / waiting.value.suggested_filename
     waiting.value.save_as(path)
     return path
@@ -371,8 +448,8 @@ def download(page, folder):
 
 def test_a_photo_is_uploaded_compared_and_downloaded(page, tmp_path):
     gray = gray_portrait(tmp_path / "gray.png")
-    assert page.get_by_text("Download as PNG").is_disabled()
-    upload(page, gray, "gray.png: colored by one in")
+    assert page.get_by_role("button", name="Download", exact=True).is_disabled()
+    upload(page, gray, "gray.png: colored by the network one in")
 
     slider = page.get_by_test_id("slider").first
     cut = page.get_by_test_id("imageslider-image").last
@@ -401,10 +478,34 @@ def test_a_photo_is_uploaded_compared_and_downloaded(page, tmp_path):
     half = spread(read_image(download(page, tmp_path)))
     assert 0.3 * full < half < 0.7 * full
 
-    page.get_by_label("two").check()
-    wait_for(page, "gray.png: colored by two in")
-    page.get_by_label("one").check()
-    wait_for(page, "gray.png: colored by one in")
+    page.get_by_label("two", exact=True).check()
+    wait_for(page, "gray.png: colored by the network two in")
+    page.get_by_label("one", exact=True).check()
+    wait_for(page, "gray.png: colored by the network one in")
+
+
+def test_a_click_adds_a_color_and_undo_removes_it(page, tmp_path):
+    upload(page, gray_portrait(tmp_path / "click.png"), "click.png: colored")
+    page.get_by_label("hinted").check()
+    wait_for(page, "colored by the network hinted")
+    plain = read_image(download(page, tmp_path))
+    page.get_by_text("Choose colors yourself").click()
+    canvas = page.locator("#canvas img")
+    canvas.scroll_into_view_if_needed()
+    for act, is_plain in (
+        (lambda: canvas.click(position={"x": 60, "y": 60}), False),
+        (lambda: page.locator("#hints").get_by_text("Undo").click(), True),
+    ):
+        source = page.get_by_test_id("imageslider-image").last.get_attribute("src")
+        act()
+        page.wait_for_function(
+            "old => [...document.querySelectorAll('#pictures img')].at(-1).src != old",
+            arg=source,
+        )
+        result = read_image(download(page, tmp_path))
+        assert np.array_equal(result, plain) == is_plain
+    page.get_by_label("one", exact=True).check()
+    wait_for(page, "colored by the network one")
 
 
 def test_a_broken_file_is_named_and_the_page_still_works(page, tmp_path):
@@ -412,9 +513,9 @@ def test_a_broken_file_is_named_and_the_page_still_works(page, tmp_path):
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     said = upload(page, broken, "choose another file")
     assert "not an image that OpenCV can decode" in said
-    assert page.get_by_text("Download as PNG").is_disabled()
-    page.get_by_label("Example 3").click()
-    wait_for(page, "sepia.png: colored by one")
+    assert page.get_by_role("button", name="Download", exact=True).is_disabled()
+    page.get_by_label("Example 4").click()
+    wait_for(page, "sepia.png: colored by the network one")
     assert read_image(download(page, tmp_path)).shape == (384, 384, 3)
     upload(page, gray_portrait(tmp_path / "next.png"), "next.png: colored")
 
@@ -437,7 +538,7 @@ def test_a_file_that_is_too_large_is_refused_and_the_page_still_works(page, tmp_
     page.set_input_files("input[type=file]", tmp_path / "long.png")
     toast = page.get_by_test_id("toast-body")
     toast.filter(has_text="exceed the maximum allowed size").wait_for()
-    page.get_by_label("Example 1").click()
+    page.get_by_label("Example 2").click()
     wait_for(page, "gray.png: colored")
 
 
@@ -477,5 +578,5 @@ def test_term_ends_it_and_no_file_is_left(server):
     rest, _ = server.process.communicate(timeout=PATIENCE)
     assert server.process.returncode == 0
     assert "Traceback" not in rest
-    assert server.lines[0] == "networks: one, two\n"
+    assert server.lines[0] == "networks: one, two, hinted\n"
     assert list(server.scratch.iterdir()) == []
