@@ -386,7 +386,7 @@ def test_a_folder_is_colored_in_order_with_one_line_each_and_a_summary(
     photographs, unet_weights, tmp_path
 ):
     command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
-    *lines, summary = deepcolor(*command).splitlines()
+    *lines, summary = deepcolor(*command, "--no-faces").splitlines()
     expected = [f"s{s:02}_{n:02}.png" for s in range(1, 11) for n in range(1, 7)]
     assert lines == [str(tmp_path / name) for name in expected]
     assert names_below(tmp_path) == expected
@@ -493,7 +493,7 @@ def own_weights(tmp_path, monkeypatch, unet_weights):
     folder = tmp_path / "weights"
     folder.mkdir()
     monkeypatch.setattr(weights_module, "WEIGHTS", folder)
-    shutil.copy(unet_weights, folder / "colorizer.safetensors")
+    shutil.copy(unet_weights, folder / "portrait.safetensors")
     torch.manual_seed(1)
     other = nets.UNet(base=2, levels=2, head="tanh")
     torch.nn.init.normal_(other.last.weight)
@@ -507,8 +507,8 @@ def test_without_a_word_the_own_weights_are_taken(photographs, own_weights, tmp_
     one = photographs / "s01_01.jpg"
     for name, given in {
         "a": [],
-        "b": ["--weights", "colorizer"],
-        "c": ["--weights", own_weights / "colorizer.safetensors"],
+        "b": ["--weights", "portrait"],
+        "c": ["--weights", own_weights / "portrait.safetensors"],
         "d": ["--weights", "other"],
     }.items():
         deepcolor("colorize", one, "-o", tmp_path / name, *given)
@@ -524,7 +524,7 @@ def test_without_a_word_the_own_weights_are_taken(photographs, own_weights, tmp_
 def test_missing_own_weights_are_one_line(photographs, own_weights, tmp_path):
     command = ["colorize", photographs, "-o", tmp_path / "out"]
     line = one_error_line(deepcolor(*command, "--weights", "best", exit_code=2))
-    assert "weights/best.safetensors: no such file; use colorizer or other or" in line
+    assert "weights/best.safetensors: no such file; use other or portrait or" in line
     for file in own_weights.iterdir():
         file.unlink()
     for given in (command, ["chrominance", photographs]):
@@ -665,7 +665,7 @@ def test_a_bar_takes_the_place_of_the_lines(
 ):
     monkeypatch.setenv(JUPYTERLAB_VARIABLE, "a notebook")
     command = ["colorize", photographs, "-o", tmp_path, "--weights", unet_weights]
-    output = deepcolor(*command)
+    output = deepcolor(*command, "--no-faces")
     assert ".png" not in output and "colorized 60 of 60" in output
 
 

@@ -88,8 +88,6 @@ def colorize_files(
             if error:
                 unreadable.append(str(error))
                 return
-            if finder.num_faces.get(path) == 0:
-                summarize(f"{path.name}: no face found; its colors are rough guesses")
             if bar.disable:
                 log(str(path))
 
@@ -97,6 +95,7 @@ def colorize_files(
         jobs = zip(paths, reads, strict=True)
         options = {"strength": strength, "boxes": finder, "hints": hints}
         colorize_all(net, jobs, write, report, **options)
+    finder.summarize(summarize)
     _summarize(len(paths), len(unreadable), time.perf_counter() - start, summarize)
     check_all_read(unreadable, len(paths))
 
@@ -132,6 +131,13 @@ class BoxFinder:
             return self.boxes
         boxes, self.num_faces[path] = find_faces(image_bgr)
         return boxes
+
+    def summarize(self, log: Log) -> None:
+        """Log how many photographs have no face, if there are any."""
+        without = [path.name for path, n in self.num_faces.items() if not n]
+        if without:
+            names = without[0] + (f" and {len(without) - 1} more" * (len(without) > 1))
+            log(f"no face found in {names}: the colors are rough guesses")
 
 
 def split_films(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import evaluate
-from helpers.evaluation.hints import by_lightness, evaluate_with_hints
+from helpers.evaluation.hint_curve import by_lightness, evaluate_with_hints
 from helpers.evaluation.predictions import predict_images, write_predictions
 from helpers.evaluation.predictions import save_estimations as write_estimations
 from helpers.evaluation.task import task_of

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 AGED_SHARE = 0.5  # the share of images that are changed
 MAX_GAMMA = 1.4
 MAX_FADE = 20.0  # lightness of black, and of 100 minus white, in a faded print
+SCRATCH = 90.0  # lightness of a scratch
 MAX_NOISE = 6.0  # standard deviation of the grain, in units of L*
 JPEG_QUALITY = (20, 70)
 
@@ -52,8 +53,9 @@ def _blur(L: torch.Tensor) -> torch.Tensor:
 
 def _scratch(L: torch.Tensor) -> torch.Tensor:
     column = torch.randint(L.shape[3], (len(L),))
-    L[torch.arange(len(L)), :, :, column] = 90.0
-    return L
+    scratched = L.clone()
+    scratched[torch.arange(len(L)), :, :, column] = SCRATCH
+    return scratched
 
 
 def _grain(L: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from helpers.data import faces
 from helpers.data.faces import FaceSet, as_float, load_faces, split_faces
+from helpers.data.images import write_image
 from helpers.files import InputError
 
 SIZE = 8  # pixels, enough for these tests
@@ -557,8 +558,31 @@ def test_by_groups_without_known_groups_is_random_and_gives_the_reason():
 
 
 def test_an_unknown_kind_of_split_is_an_input_error():
-    with pytest.raises(InputError, match="split 'sitter': unknown; use random or"):
+    with pytest.raises(InputError, match="split 'sitter': unknown; use random, groups"):
         split_faces(face_set(100), by="sitter")
+
+
+def test_a_split_by_folders_uses_the_folders_train_and_val():
+    names = ["train/a/1.png", "train/2.png", "val/b/3.png", "val/4.png"]
+    faces = FaceSet(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), names)
+    split = split_faces(faces, by="folders", seed=1)
+    assert sorted(split.train.tolist()) == [0, 1]
+    assert sorted(split.test.tolist()) == [2, 3]
+    assert split.how == "folders train and val"
+    for bad in (["a/1.png"], ["train/val/1.png"]):
+        with pytest.raises(InputError, match="not in a folder named train or val"):
+            split_faces(FaceSet(faces.images[:1], bad), by="folders")
+    with pytest.raises(InputError, match="must both contain images"):
+        split_faces(FaceSet(faces.images[:2], names[:2]), by="folders")
+
+
+def test_folders_of_a_split_are_not_sitters(tmp_path):
+    for name in ("train/faces", "train/scenes", "val/faces"):
+        for number in range(5):
+            image = np.full((8, 8, 3), number * 20, np.uint8)
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            write_image(tmp_path / name / f"{number}.png", image)
+    assert load_faces(str(tmp_path)).groups is None
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 1.0])

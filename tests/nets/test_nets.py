@@ -463,6 +463,7 @@ MAPS = {
     "colorizer": {"num_down": 3},
     "unet": {"base": 2, "levels": 3},
     "mean_head_unet": {"base": 2, "levels": 3, "upscale_maps": 4, "unshuffle": 4},
+    "hinted_unet": {"base": 2, "levels": 3},
     "classifier": {"base": 2, "levels": 3},
     "pooled_colorizer": {},
     "guided_colorizer": {},

@@ -1,0 +1,112 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from helpers.apps.film import SteadyColor, colorize_frames
+from helpers.cli import main
+from helpers.data.lab import bgr_to_lab
+from helpers.nets import build
+from helpers.training.weights import save_weights
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    net = build("unet", base=4, levels=2).eval()
+    torch.nn.init.normal_(net.last.weight)
+    net.scale.unit.fill_(20.0)
+    return net
+
+
+def write_clip(path, frames):
+    size = frames[0].shape[1::-1]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, size)
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def noisy_frames(number=10, size=(64, 96)):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[0], : size[1]]
+    still = 120 + 60 * np.sin(x / 9) * np.cos(y / 7)
+    noisy = [np.clip(still + rng.normal(0, 8, size), 0, 255) for _ in range(number)]
+    return [cv2.merge([frame.astype(np.uint8)] * 3) for frame in noisy]
+
+
+def test_colors_flicker_less_than_frame_by_frame(net):
+    frames = noisy_frames()
+
+    def flicker(results):
+        ab = np.stack([bgr_to_lab(frame)[..., 1:] for frame in results])
+        return np.abs(np.diff(ab[2:], axis=0)).mean()
+
+    steady = flicker(list(colorize_frames(net, iter(frames))))
+    alone = [next(colorize_frames(net, iter([frame]))) for frame in frames]
+    assert steady < 0.75 * flicker(alone)
+
+
+def test_the_color_of_a_still_picture_does_not_change():
+    steady, L = SteadyColor(), np.full((8, 8), 50, np.float32)
+    ab = np.ones((4, 4, 2), np.float32)
+    for _ in range(3):
+        assert np.allclose(steady.smooth(ab, L), ab)
+
+
+def test_smoothing_restarts_at_a_cut_and_weakens_where_the_picture_changes():
+    dark, light = (np.full((8, 8), n, np.float32) for n in (20, 80))
+    zero, one = np.zeros((4, 4, 2), np.float32), np.ones((4, 4, 2), np.float32)
+    steady = SteadyColor()
+    steady.smooth(zero, dark)
+    assert 0 < steady.smooth(one, dark).max() < 0.5
+    assert np.array_equal(steady.smooth(one, light), one)  # a cut
+    moved = light.copy()
+    moved[:, :2] = 20  # a quarter changes: no cut
+    result = steady.smooth(zero, moved)
+    assert result[:, 0].max() < 0.01 and result[:, 3].min() > 0.5
+
+
+def test_a_clip_keeps_its_size_rate_and_number_of_frames(net, tmp_path):
+    clip = write_clip(tmp_path / "clip.avi.mp4", noisy_frames())
+    save_weights(tmp_path / "n.safetensors", net, "unet", {"base": 4, "levels": 2})
+    arguments = ["colorize", clip, "-o", tmp_path / "out"]
+    arguments += ["--weights", tmp_path / "n.safetensors"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    film = cv2.VideoCapture(str(tmp_path / "out" / clip.name))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 10
+    assert film.get(cv2.CAP_PROP_FPS) == 10
+    is_read, frame = film.read()
+    assert is_read and frame.shape == (64, 96, 3)
+    assert np.ptp(frame.astype(int), axis=2).mean() > 5
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [clip.name]
+    again = CliRunner().invoke(main, list(map(str, arguments)))
+    assert again.exit_code == 2 and "already exists" in again.output
+
+
+@pytest.mark.parametrize("content", [b"", b"not a film" * 50])
+def test_a_broken_film_is_one_line_and_leaves_nothing(net, tmp_path, content):
+    (tmp_path / "clip.mp4").write_bytes(content)
+    save_weights(tmp_path / "n.safetensors", net, "unet", {"base": 4, "levels": 2})
+    arguments = ["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"]
+    arguments += ["--weights", tmp_path / "n.safetensors"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 2
+    assert "clip.mp4: not a film that OpenCV can read" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_film_and_a_place_in_a_film_are_input_errors(tmp_path):
+    for name, given, said in (
+        ("no.mp4", [], "no such file"),
+        ("clip.mp4", ["--hint", "1,1=red"], "are for photographs"),
+        ("clip.mp4", ["--box", "1,1,9,9"], "are for photographs"),
+    ):
+        (tmp_path / "clip.mp4").write_bytes(b"")
+        arguments = ["colorize", str(tmp_path / name), "-o", str(tmp_path / "o")]
+        result = CliRunner().invoke(main, [*arguments, *given])
+        assert result.exit_code == 2 and said in result.output
