@@ -1,23 +1,17 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from helpers.apps.film import SteadyColor, colorize_frames
 from helpers.cli import main
 from helpers.data.lab import bgr_to_lab
-from helpers.nets import build
-from helpers.training.weights import save_weights
+from helpers.training.weights import WEIGHTS, load_weights
 
 
 @pytest.fixture
 def net():
-    torch.manual_seed(0)
-    net = build("unet", base=4, levels=2).eval()
-    torch.nn.init.normal_(net.last.weight)
-    net.scale.unit.fill_(20.0)
-    return net
+    return load_weights(WEIGHTS / "portrait.safetensors")[0]
 
 
 def write_clip(path, frames):
@@ -47,7 +41,7 @@ def test_colors_flicker_less_than_frame_by_frame(net):
 
     steady = flicker(list(colorize_frames(net, iter(frames))))
     alone = [next(colorize_frames(net, iter([frame]))) for frame in frames]
-    assert steady < 0.75 * flicker(alone)
+    assert steady < 0.5 * flicker(alone)
 
 
 def test_the_color_of_a_still_picture_does_not_change():
@@ -70,11 +64,9 @@ def test_smoothing_restarts_at_a_cut_and_weakens_where_the_picture_changes():
     assert result[:, 0].max() < 0.01 and result[:, 3].min() > 0.5
 
 
-def test_a_clip_keeps_its_size_rate_and_number_of_frames(net, tmp_path):
+def test_a_clip_keeps_its_size_rate_and_number_of_frames(tmp_path):
     clip = write_clip(tmp_path / "clip.avi.mp4", noisy_frames())
-    save_weights(tmp_path / "n.safetensors", net, "unet", {"base": 4, "levels": 2})
     arguments = ["colorize", clip, "-o", tmp_path / "out"]
-    arguments += ["--weights", tmp_path / "n.safetensors"]
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     film = cv2.VideoCapture(str(tmp_path / "out" / clip.name))
@@ -89,11 +81,9 @@ def test_a_clip_keeps_its_size_rate_and_number_of_frames(net, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a film" * 50])
-def test_a_broken_film_is_one_line_and_leaves_nothing(net, tmp_path, content):
+def test_a_broken_film_is_one_line_and_leaves_nothing(tmp_path, content):
     (tmp_path / "clip.mp4").write_bytes(content)
-    save_weights(tmp_path / "n.safetensors", net, "unet", {"base": 4, "levels": 2})
     arguments = ["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"]
-    arguments += ["--weights", tmp_path / "n.safetensors"]
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 2
     assert "clip.mp4: not a film that OpenCV can read" in result.output

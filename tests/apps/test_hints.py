@@ -20,18 +20,12 @@ from helpers.data.lab import bgr_to_lab
 from helpers.files import InputError
 from helpers.nets import build
 from helpers.nets.hinted import MEAN_MASK
-from helpers.training.weights import save_weights
-
-OPTIONS = {"base": 4, "levels": 2}
+from helpers.training.weights import WEIGHTS, load_weights
 
 
 @pytest.fixture
 def net():
-    torch.manual_seed(0)
-    net = build("hinted_unet", **OPTIONS).eval()
-    torch.nn.init.normal_(net.last.weight)
-    net.scale.unit.fill_(20.0)
-    return net
+    return load_weights(WEIGHTS / "portrait.safetensors")[0]
 
 
 @pytest.mark.parametrize("color", ["red", "#ff0000", "#f00", " Red "])
@@ -92,7 +86,7 @@ def test_a_point_outside_is_an_input_error(net, place):
 
 
 def test_a_network_without_hint_planes_refuses_them():
-    net = build("unet", **OPTIONS)
+    net = build("unet", base=4, levels=2)
     hints = Hints([Point(0, 0, (0.0, 0.0))])
     with pytest.raises(InputError, match="does not accept color hints"):
         colorize(net, np.zeros((50, 50, 3), np.uint8), hints=hints)
@@ -120,9 +114,8 @@ def test_the_mean_color_of_a_reference(net, tmp_path):
         make_hints(net, like="a.png", tone="warm")
 
 
-def test_the_command_line_takes_hints(net, tmp_path):
-    weights, photo = tmp_path / "net.safetensors", tmp_path / "photo.png"
-    save_weights(weights, net, "hinted_unet", OPTIONS)
+def test_the_command_line_takes_hints(tmp_path):
+    photo = tmp_path / "photo.png"
     image = np.random.default_rng(0).integers(60, 200, (90, 80)).astype(np.uint8)
     write_image(photo, cv2.merge([image] * 3))
     results = {}
@@ -134,7 +127,7 @@ def test_the_command_line_takes_hints(net, tmp_path):
         "vivid": ["--vivid"],
     }.items():
         write_image(tmp_path / "color.png", np.full((9, 9, 3), (20, 90, 220), np.uint8))
-        command = ["colorize", photo, "-o", tmp_path / name, "--weights", weights]
+        command = ["colorize", photo, "-o", tmp_path / name, "--weights", "portrait"]
         result = CliRunner().invoke(main, [*map(str, command), "--no-faces", *given])
         assert result.exit_code == 0, result.output
         results[name] = read_image(tmp_path / name / "photo.png").tobytes()
