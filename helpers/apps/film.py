@@ -17,8 +17,9 @@ from helpers.nets import ChrominanceNet, evaluation_mode
 from helpers.progress import progress
 
 FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
-STEADINESS = 0.75  # weight of the previous colors where the picture does not change
-CHANGE = 8.0  # difference in L* at which that weight has fallen to 1/e of its value
+STEADINESS = 0.85  # weight of the previous colors where the picture does not change
+GRAIN = 3.0  # difference in L* that counts as grain, not as a change
+CHANGE = 8.0  # difference in L* beyond GRAIN at which that weight has fallen to 1/e
 CUT = (
     0.5  # difference of two lightness histograms, 0 to 1, above which a new shot starts
 )
@@ -41,7 +42,8 @@ class SteadyColor:
         counts, _ = np.histogram(L, NUM_BINS, (0, 100))
         histogram = counts / L.size
         if not self._is_cut(ab, histogram):
-            weight = STEADINESS * np.exp(-np.abs(small - self.L) / CHANGE)
+            change = np.maximum(np.abs(small - self.L) - GRAIN, 0)
+            weight = STEADINESS * np.exp(-change / CHANGE)
             ab = ab + weight[..., None] * (self.ab - ab)
         self.ab, self.L, self.histogram = ab, small, histogram
         return ab

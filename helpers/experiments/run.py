@@ -217,7 +217,7 @@ def load_start(start: str, network: str) -> tuple[nets.ChrominanceNet, dict]:
             f"--start {start}: holds a {metadata['network']}, but this experiment trains "
             f"a {network}; give weights of the same kind"
         )
-    net.is_fine_tuned = True
+    net.fine_tuned_from = metadata["sha256"]
     return net, json.loads(metadata["options"])
 
 

@@ -28,7 +28,8 @@ class Network(nn.Module):
     num_down    H and W must be multiples of 2^num_down
     upscale     factor by which its own map is upsampled to the size of its input
     flip_tta    average the predictions for the image and its mirror image
-    is_fine_tuned  training continues from trained weights and keeps their scale
+    fine_tuned_from  SHA-256 of the weights from which training starts, or "": from
+                scratch; fine-tuning keeps their scale
     """
 
     task = "map"
@@ -37,7 +38,7 @@ class Network(nn.Module):
     num_down = 0
     upscale = 1
     flip_tta = False
-    is_fine_tuned = False
+    fine_tuned_from = ""
 
     @property
     def passes(self) -> int:

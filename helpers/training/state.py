@@ -50,7 +50,7 @@ class TrainingState:
         self.net, self.data, self.recipe, self.seed = net, data, recipe, seed
         self.device = next(net.parameters()).device
         self.train = data.train.to(self.device)  # once, not for every minibatch
-        if not net.is_fine_tuned:
+        if not net.fine_tuned_from:
             net.fit_scale(self.train.truth)
         self.execution = execution
         self.num_steps = len(minibatches(len(self.train), recipe.batch_size, seed, 0))
@@ -178,7 +178,7 @@ class TrainingState:
 
     def identity(self) -> dict:
         """Return the values that must match for a checkpoint to be resumed."""
-        validation = self.data.validation
+        validation, start = self.data.validation, self.net.fine_tuned_from
         return {
             "network": str(self.net),
             "training images": len(self.train),
@@ -188,7 +188,7 @@ class TrainingState:
             else "",
             "random seed": self.seed,
             **asdict(self.recipe),
-            **({"fine-tuned": True} if self.net.is_fine_tuned else {}),
+            **({"fine-tuned from": start} if start else {}),
         }
 
     def _what_diverged(self, index: torch.Tensor) -> str:
