@@ -13,6 +13,7 @@ from helpers.cli_options import (
     data_options,
     device_option,
     epochs_option,
+    evaluation_options,
     force_option,
     images_option,
     output_option,
@@ -202,9 +203,7 @@ def results(folders, output):
     show_default=True,
     help="Use all images, or only the test set of this split.",
 )
-@click.option(
-    "--hints", is_flag=True, help="Also evaluate with color hints, and by lightness."
-)
+@evaluation_options
 @seed_option
 @device_option
 def evaluate(**options):

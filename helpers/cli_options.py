@@ -96,3 +96,33 @@ def whole_numbers(text: str, option: str) -> list[int]:
     if not all(word.isdecimal() for word in text.split(",") if text):
         raise InputError(f"{option} {text}: write whole numbers, 1,2,3")
     return [int(word) for word in text.split(",") if text]
+
+
+def evaluation_options(command):
+    """Add the options of evaluate that ask for more figures."""
+    options = [
+        click.option(
+            "--hints", is_flag=True, help="Also with color hints, and by lightness."
+        ),
+        click.option(
+            "--against",
+            multiple=True,
+            metavar="NAME|FILE",
+            help="Compare with this network on the same images; repeatable.",
+        ),
+        click.option(
+            "--tables",
+            default="",
+            metavar="FOLDER|ZIP",
+            help="Compare with the baselines, fitted to these images.",
+        ),
+        click.option(
+            "--output",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Also write the figures as JSON.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,21 +1,23 @@
 """The commands that evaluate saved networks: evaluate, compare, predict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.hint_curve import by_lightness, evaluate_with_hints
+from helpers.evaluation.metrics import Estimate
 from helpers.evaluation.predictions import predict_images, write_predictions
 from helpers.evaluation.predictions import save_estimations as write_estimations
 from helpers.evaluation.task import task_of
-from helpers.files import InputError
+from helpers.files import InputError, write_json
 from helpers.nets import HintedUNet
 from helpers.training.execution import choose_device
 from helpers.training.weights import find_weights, load_weights
 
 Log = Callable[[str], None]
+COMPARED = ("mse", "mean_mse", "ciede2000", "colorfulness")
 
 
 def evaluate_weights(
@@ -25,12 +27,18 @@ def evaluate_weights(
     seed: int,
     device: str,
     hints: bool = False,
+    against: Sequence[str] = (),
+    tables: str = "",
+    output: Path | None = None,
     log: Log = print,
 ) -> None:
     """Log every metric of a network, on all images or on the test set of a split.
 
     weights  a name or a file, see `find_weights`; split  "all", "random" or "groups"
     hints    also log the error with color hints, and by the lightness of the faces
+    against  other networks, evaluated on the same images; see `find_weights`
+    tables   a folder or zip of images to which the baselines are fitted and compared
+    output   also write all figures to this JSON file
     """
     net, metadata = load_weights(find_weights(weights))
     if hints and not isinstance(net, HintedUNet):
@@ -51,22 +59,61 @@ def evaluate_weights(
         log(
             "predictions are the average of 2 passes, over the image and its mirror image"
         )
-    _, figures = predict_images(
-        net.to(choose_device(device)), photographs, _sitters(faces, index)
-    )
+    group = _sitters(faces, index)
+    _, figures = predict_images(net.to(choose_device(device)), photographs, group)
     log_figures(figures, log)
+    record = {"images": len(photographs), "metrics": figures}
     if hints:
-        _log_hints(net, photographs, _sitters(faces, index), log)
+        record |= _measure_hints(net, photographs, group, log)
+    record |= _compare(net, photographs, group, against, tables, log)
+    if output:
+        write_json(output, _plain(record))
 
 
-def _log_hints(net: HintedUNet, photographs, group, log: Log) -> None:
+def _measure_hints(net: HintedUNet, photographs, group, log: Log) -> dict:
+    """Log the error with hints and by lightness; return the estimates by name."""
     images = task_of(net).encode(photographs, group)
     results = evaluate_with_hints(net, images)
     for name, result in results.items():
         share = float(result.per_image.mean() / results["none"].per_image.mean())
         log(f"hints: {name:<13}{result.mse}  {share:.2f} of the error without hints")
-    for name, result in by_lightness(results["none"], images.L).items():
+    thirds = by_lightness(results["none"], images.L)
+    for name, result in thirds.items():
         log(f"faces: {name:<13}{result.mse}  mean color {result.mean_mse}")
+    return {
+        "hints": {name: result.mse for name, result in results.items()},
+        "faces": {name: result.mse for name, result in thirds.items()},
+    }
+
+
+def _compare(net, photographs, group, against, tables: str, log: Log) -> dict:
+    """Evaluate other networks and the baselines on the same images; return the figures."""
+    task, record = task_of(net), {}
+    images = task.encode(photographs, group)
+    others = {name: load_weights(find_weights(name))[0] for name in against}
+    if tables:
+        fitted = task.baselines(task.encode(load_faces(tables, size=net.size).images))
+        others |= {n: x for n, x in fitted.items() if x.task == task.name}
+    mine = evaluate(net, images) if others else None
+    for name, other in others.items():
+        _, figures = predict_images(other, photographs, group)
+        result = evaluate(other, images)
+        log(
+            f"{name}: {', '.join(f'{n} {figures[n]}' for n in COMPARED if n in figures)}"
+        )
+        difference = mine.minus(result)
+        log(f"  the network minus {name}: {difference}")
+        record[name] = {"metrics": figures, "difference": difference}
+    return {"against": record} if record else {}
+
+
+def _plain(record):
+    """Convert estimates to lists [mean, low, high], for JSON."""
+    if isinstance(record, dict):
+        return {name: _plain(value) for name, value in record.items()}
+    if isinstance(record, Estimate):
+        return [record.mean, record.low, record.high]
+    return record
 
 
 def compare_weights(

@@ -16,6 +16,7 @@ class Baseline:
     """Base class for baselines, which predict the color of each pixel by default."""
 
     task = "map"
+    flip_tta = False
 
     def __init__(self, train: LabImages):
         pass
