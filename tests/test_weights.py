@@ -11,6 +11,7 @@ from helpers.files import PROJECT
 from helpers.training.weights import WEIGHTS, find_weights, load_weights
 
 NAMES = {"colorizer": "map", "regressor": "mean", "classifier": "map"}
+NAMES |= {"portrait": "map"}
 PHOTOGRAPHS = PROJECT.parent / "shared" / "face_images.zip"
 
 

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 DETECTION_PIXELS = 800  # longer side of the image that is searched
-MARGIN = 1.9  # side of a box, as a multiple of the longer side of the detected face
+MARGIN = 1.2  # side of a box, as a multiple of the longer side of the detected face
 LIFT = 0.05  # how far a box is moved up, as a fraction of its side: hair
-LARGE_FACE = 0.75  # a box larger than this fraction of the photograph needs no box
+LARGE_FACE = 0.5  # a box larger than this fraction of the photograph needs no box
 MIN_CONFIDENCE = 0.9
 INSTALL = 'faces are not searched: run pip install -e ".[faces]", or use --box'
 
