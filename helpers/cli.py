@@ -199,7 +199,7 @@ def results(folders, output):
 @click.option(
     "--split",
     default="all",
-    type=click.Choice(["all", "random", "groups"]),
+    type=click.Choice(["all", "random", "groups", "folders"]),
     show_default=True,
     help="Use all images, or only the test set of this split.",
 )

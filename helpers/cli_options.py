@@ -112,9 +112,8 @@ def evaluation_options(command):
         ),
         click.option(
             "--tables",
-            default="",
-            metavar="FOLDER|ZIP",
-            help="Compare with the baselines, fitted to these images.",
+            is_flag=True,
+            help="Compare with the baselines, fitted to the training set of --split.",
         ),
         click.option(
             "--output",

@@ -28,16 +28,17 @@ def evaluate_weights(
     device: str,
     hints: bool = False,
     against: Sequence[str] = (),
-    tables: str = "",
+    tables: bool = False,
     output: Path | None = None,
     log: Log = print,
 ) -> None:
     """Log every metric of a network, on all images or on the test set of a split.
 
-    weights  a name or a file, see `find_weights`; split  "all", "random" or "groups"
+    weights  a name or a file, see `find_weights`; split  "all", "random", "groups" or
+    "folders"; see `split_faces`
     hints    also log the error with color hints, and by the lightness of the faces
     against  other networks, evaluated on the same images; see `find_weights`
-    tables   a folder or zip of images to which the baselines are fitted and compared
+    tables   also evaluate the baselines, fitted to the training set of the split
     output   also write all figures to this JSON file
     """
     net, metadata = load_weights(find_weights(weights))
@@ -46,10 +47,12 @@ def evaluate_weights(
     task = task_of(net)
     faces = load_faces(images, size=net.size)
     log(faces.describe())
-    index, where = slice(None), ""
+    index, where, training = slice(None), "", None
+    if tables and split == "all":
+        raise InputError("--tables: needs a training set; give --split, too")
     if split != "all":
         chosen = task.split(faces, split, seed)
-        index = chosen.test
+        index, training = chosen.test, faces.images[chosen.train]
         where = f", the test set of split {chosen.how}, seed {seed}"
     photographs = faces.images[index]
     log(
@@ -65,7 +68,11 @@ def evaluate_weights(
     record = {"images": len(photographs), "metrics": figures}
     if hints:
         record |= _measure_hints(net, photographs, group, log)
-    record |= _compare(net, photographs, group, against, tables, log)
+    others = {name: load_weights(find_weights(name))[0] for name in against}
+    if tables:
+        fitted = task.baselines(task.encode(training))
+        others |= {n: x for n, x in fitted.items() if x.task == task.name}
+    record |= _compare(net, others, photographs, group, log)
     if output:
         write_json(output, _plain(record))
 
@@ -86,14 +93,9 @@ def _measure_hints(net: HintedUNet, photographs, group, log: Log) -> dict:
     }
 
 
-def _compare(net, photographs, group, against, tables: str, log: Log) -> dict:
-    """Evaluate other networks and the baselines on the same images; return the figures."""
-    task, record = task_of(net), {}
-    images = task.encode(photographs, group)
-    others = {name: load_weights(find_weights(name))[0] for name in against}
-    if tables:
-        fitted = task.baselines(task.encode(load_faces(tables, size=net.size).images))
-        others |= {n: x for n, x in fitted.items() if x.task == task.name}
+def _compare(net, others: dict, photographs, group, log: Log) -> dict:
+    """Evaluate other predictors on the same images; return their figures."""
+    record, images = {}, task_of(net).encode(photographs, group)
     mine = evaluate(net, images) if others else None
     for name, other in others.items():
         _, figures = predict_images(other, photographs, group)

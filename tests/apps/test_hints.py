@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from helpers.apps.hints import (
 from helpers.cli import main
 from helpers.data.images import read_image, write_image
 from helpers.data.lab import bgr_to_lab
+from helpers.data.portraits import render_portrait
 from helpers.files import InputError
 from helpers.nets import build
 from helpers.nets.hinted import MEAN_MASK
@@ -132,3 +135,35 @@ def test_the_command_line_takes_hints(tmp_path):
         assert result.exit_code == 0, result.output
         results[name] = read_image(tmp_path / name / "photo.png").tobytes()
     assert len(set(results.values())) == 5
+
+
+def test_evaluate_measures_hints_tables_and_other_networks(tmp_path):
+    for number in range(20):
+        folder = tmp_path / "photos" / ("train" if number < 14 else "val")
+        write_image(
+            folder / f"{number}.png", render_portrait(number % 10, number // 10)
+        )
+    command = ["evaluate", "portrait", "--images", tmp_path / "photos", "--device=cpu"]
+    output = tmp_path / "figures.json"
+    more = ["--hints", "--against", "colorizer", "--output", output]
+    run = CliRunner().invoke
+    refused = run(main, [*map(str, command), "--tables"])
+    assert refused.exit_code == 2 and "needs a training set" in refused.output
+    command = [*command, "--split", "folders", *more, "--tables"]
+    result = run(main, list(map(str, command)))
+    assert result.exit_code == 0, result.output
+    assert "over 6 images, the test set of split folders train and val" in result.output
+    figures = json.loads(output.read_text())
+    assert figures["images"] == 6
+    assert list(figures["hints"]) == [
+        *("none", "mean", "1 point", "3 points", "10 points")
+    ]
+    assert {"colorizer", "table L -> ab", "neutral gray"} <= figures["against"].keys()
+    mean, low, high = figures["metrics"]["mse"]
+    assert low <= mean <= high and figures["hints"]["none"][0] == mean
+    difference = figures["against"]["colorizer"]["difference"][0]
+    other = figures["against"]["colorizer"]["metrics"]["mse"][0]
+    assert difference == pytest.approx(mean - other, rel=1e-4, abs=1e-9)
+    command[1] = "colorizer"
+    refused = run(main, list(map(str, command)))
+    assert refused.exit_code == 2 and "omit --hints" in refused.output
