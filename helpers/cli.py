@@ -272,7 +272,7 @@ def chrominance(inputs, weights, profile, run_dir):
     help="0: gray; 1: as predicted; 2: twice the chrominance.",
 )
 @click.option(
-    "--vivid", is_flag=True, help="Livelier colors; the same as --strength 1.2."
+    "--vivid", is_flag=True, help="Livelier colors; the same as --strength 1.15."
 )
 @click.option(
     "--compare",

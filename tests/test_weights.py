@@ -7,12 +7,16 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.cli import main
-from helpers.files import PROJECT
+from helpers.data.faces import load_faces, split_faces
+from helpers.data.lab import to_lab_images
+from helpers.evaluation.evaluate import evaluate
+from helpers.files import PROJECT, read_json
 from helpers.training.weights import WEIGHTS, find_weights, load_weights
 
 NAMES = {"colorizer": "map", "regressor": "mean", "classifier": "map"}
 NAMES |= {"portrait": "map"}
 PHOTOGRAPHS = PROJECT.parent / "shared" / "face_images.zip"
+FACES_80 = PROJECT.parent / "shared" / "faces_80.zip"
 
 
 def card(name: str) -> str:
@@ -50,6 +54,19 @@ def test_the_figure_on_the_card_can_be_measured_again(name):
     found = re.search(r"^mse +([\d.e-]+)", result.output, re.M)[1]
     claimed = re.search(r"^mse +([\d.e-]+)", card(name), re.M)[1]
     assert float(found) == pytest.approx(float(claimed), rel=0.01)
+
+
+@pytest.mark.skipif(not FACES_80.exists(), reason="the web photographs are away")
+def test_the_figures_for_unseen_people_can_be_measured_again():
+    measured = read_json(PROJECT / "reference" / "unseen_people.json")
+    net, _ = load_weights(find_weights("portrait"))
+    faces = load_faces(str(FACES_80))
+    val = split_faces(faces, by="folders").test.sort().values
+    result = evaluate(net, to_lab_images(faces.images[val]))
+    assert len(val) == measured["images"]
+    assert result.mse.mean == pytest.approx(measured["metrics"]["mse"][0], rel=0.01)
+    claimed = re.search(r"^mse +([\d.e-]+)", card("portrait"), re.M)[1]
+    assert result.mse.mean == pytest.approx(float(claimed), rel=0.01)
 
 
 def test_nothing_else_lies_beside_the_weights():

@@ -23,7 +23,7 @@ NETWORK_SIZE = 128  # shorter side of the network's input in pixels, as in train
 MAX_PIXELS = (
     64 * NETWORK_SIZE**2
 )  # in the network's input; long strips are shrunk further
-LIVELY = 1.2  # factor on ab with which the portrait network is as colorful as the truth
+LIVELY = 1.15  # factor on ab with which `portrait` is as colorful as the truth
 FADE = 1 / 8  # width of a box's soft border, as a fraction of its shorter side
 STRIP_PIXELS = 2**18  # pixels converted to or from Lab at once
 LARGE_PIXELS = 25_000_000  # larger photographs are colorized one at a time

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-AGED_SHARE = 0.3  # the share of images that are changed
+AGED_SHARE = 0.5  # the share of images that are changed
 MAX_GAMMA = 1.4
 MAX_FADE = 20.0  # lightness of black, and of 100 minus white, in a faded print
 SCRATCH = 90.0  # lightness of a scratch
@@ -18,7 +18,7 @@ JPEG_QUALITY = (20, 70)
 
 
 def age(L: torch.Tensor) -> torch.Tensor:
-    """Change the lightness L (B, 1, H, W), 0..100, of a random share of a minibatch.
+    """Change the lightness L (B, 1, H, W), 0..100, of a random half of a minibatch.
 
     Each of these images gets a random gamma and contrast; some are also blurred, scratched,
     grainy or saved as JPEG. Random numbers come from torch's global generator.

@@ -18,7 +18,7 @@ from helpers.files import sha256
 AREA_RANGE = (0.6, 1.0)  # fraction of the image's area that a crop keeps
 SCALE_RANGE = (0.6, 1.0)  # the assignment's range for the RGB scalar
 MAX_ZOOM = 1.3  # zoom factor in `affine_batch`, in or out
-PORTRAIT_ZOOM = 1.4  # the same for `FreshImages.old_photo`
+PORTRAIT_ZOOM = 1.6  # the same for `FreshImages.old_photo`
 MAX_SHIFT = 0.06  # fraction of the image's side
 MAX_ROTATION = 9  # degrees
 

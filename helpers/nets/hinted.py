@@ -10,7 +10,7 @@ HINT_PLANES = 3  # a*, b*, and a mask
 MEAN_MASK = 0.5  # mask of a hint that gives the mean color of the whole image
 MAX_POINTS = 10
 POINT_SIDES = (4, 12)  # range of a training point's side in pixels
-SHARES = {"none": 0.5, "mean": 0.15}  # training images; the others get points
+SHARES = {"none": 0.3, "mean": 0.25}  # training images; the others get points
 
 
 class HintedUNet(UNet):

@@ -12,12 +12,12 @@ def lightness(number=400, size=32):
     return ramp.expand(number, 1, size, size).clone()
 
 
-def test_about_a_third_of_the_images_change_and_all_stay_in_range():
+def test_about_half_of_the_images_change_and_all_stay_in_range():
     torch.manual_seed(0)
     L = lightness()
     aged = age(L)
     is_same = (aged == L).flatten(1).all(1)
-    assert 0.6 < is_same.float().mean() < 0.8
+    assert 0.4 < is_same.float().mean() < 0.6
     assert aged.min() >= 0 and aged.max() <= 100
     assert torch.equal(L, lightness())  # the input is not changed
 
