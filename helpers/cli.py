@@ -338,7 +338,8 @@ def colorize(
     options |= {"log": _echo, "summarize": _echo_error}
     options["boxes"] = [files.parse_box(given) for given in boxes]
     films, photographs = files.split_films(inputs)
-    files.check_films(films, output, options["force"], bool(boxes or points))
+    only = bool(boxes or points or options["compare"])
+    files.check_films(films, output, options["force"], only)
     net = files.load_network(weights, profile, run_dir, "colorizer")
     options["hints"] = make_hints(net, points, like, tone)
     if photographs:

@@ -77,6 +77,13 @@ output_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Replace existing files.")
 
 
+def _with_options(command, options):
+    """Add options to a command, in the order in which its help lists them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def data_options(command):
     """Add the options that run, train and sweep share."""
     options = [
@@ -86,9 +93,7 @@ def data_options(command):
         run_dir_option,
         device_option,
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with_options(command, options)
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
@@ -122,6 +127,4 @@ def evaluation_options(command):
             help="Also write the figures as JSON.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with_options(command, options)

@@ -142,7 +142,7 @@ def _colorize(
         _check_box(box, height, width)
     hints.check(net, height, width)
     L = lightness(image_bgr)
-    whole, *regions = predict_regions(net, L, strength, boxes, hints)
+    whole, *regions = _predict_regions(net, L, strength, boxes, hints)
     result_bgr = image_bgr.copy()
     for rows in _strips(height, width):
         ab = whole.rows(rows)
@@ -167,7 +167,7 @@ def to_bgr(L: np.ndarray, ab: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return to_bgr(cv2.merge([L, *cv2.split(ab)]))  # np.dstack takes four times as long
 
 
-def predict_regions(
+def _predict_regions(
     net: ChrominanceNet,
     L: np.ndarray,
     strength: float,

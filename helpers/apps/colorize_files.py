@@ -14,7 +14,7 @@ from helpers.apps.colorize import (
     predict_mean_chrominance,
 )
 from helpers.apps.face_boxes import INSTALL, find_faces, is_available
-from helpers.apps.film import FILM_SUFFIXES, colorize_film
+from helpers.apps.film import FILM_SUFFIXES, colorize_film, open_film
 from helpers.apps.hints import Hints
 from helpers.apps.photographs import (
     check_all_read,
@@ -158,21 +158,38 @@ def colorize_films(
 ) -> None:
     """Colorize films and write them to a folder as MP4; see `colorize_files`."""
     for film in films:
-        target = folder / film.with_suffix(".mp4").name
+        target = _film_target(film, folder)
         colorize_film(net, film, target, strength, hints, summarize)
         log(str(target))
 
 
-def check_films(films: list[Path], folder: Path, force: bool, has_places: bool):
-    """Raise InputError if a film is missing, its output exists, or places are given."""
+def check_films(films: list[Path], folder: Path, force: bool, for_photographs: bool):
+    """Raise InputError if a film cannot be read or would replace a file.
+
+    for_photographs  whether an option was given that is for photographs only
+    """
+    taken = {}
     for film in films:
-        target = folder / film.with_suffix(".mp4").name
+        target = _film_target(film, folder)
         if not film.is_file():
             raise InputError(f"{film}: no such file; check the path")
-        if has_places:
-            raise InputError(f"{film}: --box and --hint are for photographs, not films")
+        if for_photographs:
+            raise InputError(
+                f"{film}: --box, --hint and --compare are for photographs, not films"
+            )
+        if target in taken:
+            raise InputError(
+                f"{taken[target]} and {film}: both would become {target}; use another "
+                "output folder for one of them"
+            )
         if target.resolve() == film.resolve() or (target.exists() and not force):
             raise InputError(f"{target}: already exists; use --force or another folder")
+        open_film(film)[0].release()
+        taken[target] = film
+
+
+def _film_target(film: Path, folder: Path) -> Path:
+    return folder / film.with_suffix(".mp4").name
 
 
 def list_chrominance(net, inputs: Sequence[str], log: Log = print) -> None:

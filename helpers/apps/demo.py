@@ -150,13 +150,14 @@ class Painter:
 
     def paint(
         self, paths: Sequence[Path], settings: Settings, folder: Path
-    ) -> tuple[Path, Path, Path, Path]:
+    ) -> tuple[list[Path], list[str]]:
         """Colorize photos; the first one is shown.
 
         Returns four files in `folder`: previews before and after (JPEG), a preview with
         the hints and faces marked, and the download: a PNG of full size (with 16 bits and
-        alpha if the photo has them) or a JPEG; a zip if there are several photos. Raises
-        InputError if a file cannot be read.
+        alpha if the photo has them) or a JPEG; a zip if there are several photos. Also
+        returns why others than the first could not be read, one line per file. Raises
+        InputError if the first cannot be read.
         """
         first, *others = paths
         before, after = folder / "before.jpg", folder / "after.jpg"
@@ -165,17 +166,19 @@ class Painter:
         write_image(before, small_bgr)
         write_image(after, preview(colored_bgr))
         del image_bgr  # encoding a large PNG needs its memory
-        download = write_download(colored_bgr, first, folder, settings.jpeg)
+        files = [write_download(colored_bgr, first, folder, settings.jpeg)]
         canvas = self._mark(preview(colored_bgr), first, settings, folder)
-        if others:
-            del colored_bgr
-            plain = replace(settings, points=())
-            files = [download]
-            for path in others:
+        del colored_bgr
+        plain, unreadable = replace(settings, points=()), []
+        for path in others:
+            try:
                 colored_bgr = self._colorize(read_photograph(path), plain)
+            except InputError as error:
+                unreadable.append(str(error))
+            else:
                 files.append(write_download(colored_bgr, path, folder, settings.jpeg))
-            download = _zip(files, folder / "colored.zip")
-        return before, after, canvas, download
+        download = _zip(files, folder / "colored.zip") if others else files[0]
+        return [before, after, canvas, download], unreadable
 
     def touch(self, path: Path, settings: Settings, folder: Path) -> Path:
         """Colorize only the preview of a photo, and mark the hints and faces in it."""
@@ -209,7 +212,8 @@ class Painter:
         marked_bgr, file = small_bgr.copy(), folder / "canvas.jpg"
         height, width = marked_bgr.shape[:2]
         radius = max(4, max(height, width) // 150)
-        for left, top, wide, high in self._preview(path)[1] * settings.faces:
+        boxes = self._preview(path)[1] if settings.faces else []
+        for left, top, wide, high in boxes:
             corners = (left, top), (left + wide, top + high)
             cv2.rectangle(marked_bgr, *corners, WHITE, max(1, radius // 4))
         for x, y, color in settings.points:

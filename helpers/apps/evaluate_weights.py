@@ -5,7 +5,7 @@ from pathlib import Path
 
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
-from helpers.evaluation.evaluate import evaluate
+from helpers.evaluation.evaluate import Evaluation, evaluate
 from helpers.evaluation.hint_curve import by_lightness, evaluate_with_hints
 from helpers.evaluation.metrics import Estimate
 from helpers.evaluation.predictions import predict_images, write_predictions
@@ -63,24 +63,25 @@ def evaluate_weights(
             "predictions are the average of 2 passes, over the image and its mirror image"
         )
     group = _sitters(faces, index)
-    _, figures = predict_images(net.to(choose_device(device)), photographs, group)
+    net = net.to(choose_device(device))
+    result, _, figures = predict_images(net, photographs, group)
     log_figures(figures, log)
     record = {"images": len(photographs), "metrics": figures}
     if hints:
-        record |= _measure_hints(net, photographs, group, log)
+        record |= _measure_hints(net, photographs, result, log)
     others = {name: load_weights(find_weights(name))[0] for name in against}
     if tables:
         fitted = task.baselines(task.encode(training))
         others |= {n: x for n, x in fitted.items() if x.task == task.name}
-    record |= _compare(net, others, photographs, group, log)
+    record |= _compare(result, others, photographs, log)
     if output:
         write_json(output, _plain(record))
 
 
-def _measure_hints(net: HintedUNet, photographs, group, log: Log) -> dict:
+def _measure_hints(net: HintedUNet, photographs, result, log: Log) -> dict:
     """Log the error with hints and by lightness; return the estimates by name."""
-    images = task_of(net).encode(photographs, group)
-    results = evaluate_with_hints(net, images)
+    images = task_of(net).encode(photographs, result.group)
+    results = evaluate_with_hints(net, images, result)
     for name, result in results.items():
         share = float(result.per_image.mean() / results["none"].per_image.mean())
         log(f"hints: {name:<13}{result.mse}  {share:.2f} of the error without hints")
@@ -93,13 +94,11 @@ def _measure_hints(net: HintedUNet, photographs, group, log: Log) -> dict:
     }
 
 
-def _compare(net, others: dict, photographs, group, log: Log) -> dict:
+def _compare(mine: Evaluation, others: dict, photographs, log: Log) -> dict:
     """Evaluate other predictors on the same images; return their figures."""
-    record, images = {}, task_of(net).encode(photographs, group)
-    mine = evaluate(net, images) if others else None
+    record = {}
     for name, other in others.items():
-        _, figures = predict_images(other, photographs, group)
-        result = evaluate(other, images)
+        result, _, figures = predict_images(other, photographs, mine.group)
         log(
             f"{name}: {', '.join(f'{n} {figures[n]}' for n in COMPARED if n in figures)}"
         )
@@ -167,7 +166,7 @@ def predict_folder(
         )
     faces = load_faces(images, size=net.size)
     log(faces.describe())
-    predicted, figures = predict_images(
+    _, predicted, figures = predict_images(
         net.to(choose_device(device)), faces.images, _sitters(faces, slice(None))
     )
     write_predictions(output, predicted, faces.images, faces.names)

@@ -1,6 +1,7 @@
 """Export a trained network as an ONNX file, for use without PyTorch and this course."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,15 +56,17 @@ def export(
     step = 2**net.num_down
     height, width = (step * torch.export.Dim(n, min=2, max=512) for n in "hw")
     sizes = {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
-    program = torch.onnx.export(
-        Predictor(net).eval(),
-        (example,),
-        input_names=[name],
-        output_names=["ab"],
-        dynamic_shapes=({**sizes},),
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # inside torch's exporter
+        program = torch.onnx.export(
+            Predictor(net).eval(),
+            (example,),
+            input_names=[name],
+            output_names=["ab"],
+            dynamic_shapes=(sizes,),
+            dynamo=True,
+            verbose=False,
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(output, program.model_proto.SerializeToString())
     log(

@@ -82,38 +82,47 @@ def colorize_film(
 
     Raises InputError if OpenCV cannot read the film, and WorkFailed if it cannot write.
     """
-    film = cv2.VideoCapture(str(source))
+    film, (width, height) = open_film(source)
+    hints.check(net, height, width)
     rate = film.get(cv2.CAP_PROP_FPS) or 25.0
-    size = tuple(
-        int(film.get(n)) for n in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-    )
-    if not film.isOpened() or min(size) < 1:
-        raise InputError(
-            f"{source}: not a film that OpenCV can read; convert it to MP4"
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".film-") as folder:
         silent = Path(folder, "silent.mp4")
-        count = _write(silent, net, film, rate, size, strength, hints)
+        count = _write(silent, net, film, rate, strength, hints)
         film.release()
         if not count:
             raise InputError(f"{source}: contains no frame that can be read")
         with_sound = Path(folder, "film.mp4")
-        if _add_sound(silent, source, with_sound):
-            silent = with_sound
-        else:
-            log(f"{source.name}: without sound, because ffmpeg is not installed")
-        silent.replace(target)
+        if reason := _add_sound(silent, source, with_sound):
+            log(f"{source.name}: colorized without its sound ({reason})")
+        (silent if reason else with_sound).replace(target)
 
 
-def _write(path: Path, net, film, rate, size, strength, hints) -> int:
+def open_film(path: Path) -> tuple[cv2.VideoCapture, tuple[int, int]]:
+    """Open a film; return it and the width and height of its frames.
+
+    Raises InputError if OpenCV cannot read it.
+    """
+    film = cv2.VideoCapture(str(path))
+    size = tuple(
+        int(film.get(n)) for n in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    if not film.isOpened() or min(size) < 1:
+        raise InputError(f"{path}: not a film that OpenCV can read; convert it to MP4")
+    return film, size
+
+
+def _write(path: Path, net, film, rate, strength, hints) -> int:
     """Write the colorized frames of an open film; return their number."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
-    if not writer.isOpened():
-        raise WorkFailed(f"{path.parent.parent}: OpenCV cannot write MP4 here")
+    writer, code = cv2.VideoWriter(), cv2.VideoWriter_fourcc(*"mp4v")
     count, total = 0, int(film.get(cv2.CAP_PROP_FRAME_COUNT))
     with progress(None, "colorizing", total=max(total, 0)) as bar:
         for frame_bgr in colorize_frames(net, _frames(film), strength, hints):
+            size = frame_bgr.shape[
+                1::-1
+            ]  # after rotation, unlike the film's properties
+            if not count and not writer.open(str(path), code, rate, size):
+                raise WorkFailed(f"{path.parent.parent}: OpenCV cannot write MP4 here")
             writer.write(frame_bgr)
             count += 1
             bar.update()
@@ -129,14 +138,14 @@ def _frames(film: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield frame_bgr
 
 
-def _add_sound(silent: Path, source: Path, target: Path) -> bool:
-    """Join the pictures of `silent` and the sound of `source`, if there is ffmpeg."""
+def _add_sound(silent: Path, source: Path, target: Path) -> str:
+    """Join the pictures of `silent` and the sound of `source`; return why not, or ""."""
     ffmpeg = shutil.which("ffmpeg")
     if not ffmpeg:
-        return False
+        return "ffmpeg is not installed"
     command = [ffmpeg, "-v", "error", "-y", "-i", silent, "-i", source]
     command += ["-map", "0:v", "-map", "1:a?", "-c:v", "copy", target]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if result.returncode:
-        raise WorkFailed(f"{source}: ffmpeg cannot copy the sound ({result.stderr})")
-    return True
+        return f"ffmpeg: {' '.join(result.stderr.split()) or result.returncode}"
+    return ""

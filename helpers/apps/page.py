@@ -5,6 +5,7 @@ passed in does the colorizing.
 """
 
 import os
+import socket
 import tempfile
 import time
 import warnings
@@ -20,6 +21,7 @@ from PIL import Image
 from helpers.files import InputError
 
 HOST = "127.0.0.1"
+ANY_HOST = "0.0.0.0"  # every network of this computer
 USER = "guest"
 NUM_PORTS = 100  # number of ports to try, starting at --port
 MAX_MEGABYTES = 100  # limit for an uploaded file
@@ -42,7 +44,7 @@ guess: a gray photo does not show whether a coat was red or green. If you know a
 choose it and click where it belongs.
 
 You can use files of up to {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels.
-Your photos never leave this computer.
+Your photos are processed by the computer that serves this page, and sent nowhere else.
 """
 WAITING = "Drop a photo or choose an example."
 CSS = """
@@ -104,8 +106,11 @@ class Worker(Protocol):
 
     def paint(
         self, paths: Sequence[Path], settings: Settings, folder: Path
-    ) -> tuple[Path, Path, Path, Path]:
-        """Return the previews before, after and to click on, and the download."""
+    ) -> tuple[list[Path], list[str]]:
+        """Return the previews before, after and to click on, and the download.
+
+        Also return a line for each photo that could not be read.
+        """
 
     def preview_size(self, path: Path) -> tuple[int, int]:
         """Return the width and the height of the preview of a photo."""
@@ -168,13 +173,13 @@ def build_page(gradio, names: list[str], examples: list[Path], worker: Worker):
         fresh = [points, *settings[1:]]
         # Clear the field immediately, so that the next photo can be dropped on it.
         uploaded = photo.upload(
-            lambda files: (files, None, *_defaults(gradio)),
+            lambda files: (files, None, *_defaults()),
             photo,
             [paths, photo, *fresh],
             **shared,
         )
         clicked = gallery.click(
-            lambda index: ([str(examples[index])], *_defaults(gradio)),
+            lambda index: ([str(examples[index])], *_defaults()),
             gallery,
             [paths, *fresh],
             **shared,
@@ -198,7 +203,7 @@ def _settings(gradio, names: list[str]) -> list:
     ]
 
 
-def _defaults(gradio) -> tuple:
+def _defaults() -> tuple:
     """Return no points and the first value of each setting but the network."""
     return [], 1, LIVELINESS[0], True, "PNG"
 
@@ -307,14 +312,17 @@ def _update(gradio, worker: Worker, paths: list[str], points, *chosen):
     start, settings = time.perf_counter(), _chosen(points, *chosen)
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
     try:
-        files = worker.paint([Path(path) for path in paths], settings, folder)
+        given = [Path(path) for path in paths]
+        files, unreadable = worker.paint(given, settings, folder)
     except InputError as error:
         return None, None, _plain_text(str(error)), disabled
     before, after, canvas, download = map(str, files)
     seconds, name = time.perf_counter() - start, Path(paths[0]).name
     said = f"{name}: colored by the network {settings.network} in {seconds:.1f} s."
     if len(paths) > 1:
-        said += f" All {len(paths)} photos are in the download; {name} is shown."
+        done = len(paths) - len(unreadable)
+        said += f" The download contains {done} of {len(paths)} photos. "
+        said += " ".join(unreadable)
     button = gradio.DownloadButton(value=download, interactive=True)
     return (before, after), canvas, _plain_text(said), button
 
@@ -352,7 +360,8 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
         raise InputError(
             f"--port {port}: in use, as are the next ports; give another port"
         ) from error
-    return f"http://{host}:{page.server_port}"
+    name = socket.gethostname() if host == ANY_HOST else host
+    return f"http://{name}:{page.server_port}"
 
 
 def _theme(gradio):

@@ -324,15 +324,20 @@ def _lowest_hashes(keys: list[str], seed: int, num_test: int) -> list[int]:
 def _split_by_folders(names: list[str], seed: int, max_images: int | None) -> Split:
     sets = {"train": [], "val": []}
     for index, name in enumerate(names):
-        found = sets.keys() & set(PurePosixPath(name).parts[:-1])
-        if len(found) != 1:
+        if not (folder := split_folder(name)):
             raise InputError(f"{name}: not in a folder named train or val; move it")
-        sets[found.pop()].append(index)
+        sets[folder].append(index)
     train, val = sets.values()
     if not train or not val:
         raise InputError("the folders train and val must both contain images; add some")
     train, val = _shuffle(train, seed)[:max_images], _shuffle(val, seed)
     return Split(train, val, "folders train and val")
+
+
+def split_folder(name: str) -> str:
+    """Return "train" or "val" if a file is in a folder of this name, else ""."""
+    found = {"train", "val"} & set(PurePosixPath(name).parts[:-1])
+    return found.pop() if len(found) == 1 else ""
 
 
 def _shuffle(index: list[int], seed: int) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Pairs of gray and RGB images: the data for the ablation study (report 003)."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import ClassVar
 
 import cv2
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from helpers.data.course import Datasets, sitter_numbers
-from helpers.data.faces import FaceSet, Split, split_faces
+from helpers.data.faces import FaceSet, Split, split_faces, split_folder
 from helpers.data.lab import ImagePairs
 
 NUM_SAMPLES = 500  # training images whose accuracy is recorded after each epoch
@@ -70,7 +69,7 @@ def split_pairs(
     validation. Only the first `max_images` training images are kept. Raises InputError as
     `split_faces` does.
     """
-    folders = [PurePosixPath(name).parent.name for name in faces.names]
+    folders = [split_folder(name) for name in faces.names]
     if set(folders) != {"train", "val"}:
         return split_faces(faces, by=by, seed=seed, max_images=max_images)
     train, val = (

@@ -10,7 +10,7 @@ import torch
 from helpers.data.images import write_image
 from helpers.data.lab import to_bgr_images, to_lab_images
 from helpers.data.pairs import to_bytes
-from helpers.evaluation.evaluate import evaluate, evaluate_single_pass
+from helpers.evaluation.evaluate import Evaluation, evaluate, evaluate_single_pass
 from helpers.evaluation.metrics import (
     Estimate,
     accuracy_12,
@@ -23,14 +23,14 @@ from helpers.files import unique_stems, write_atomic
 
 def predict_images(
     net: torch.nn.Module, images: torch.Tensor, group: torch.Tensor | None = None
-) -> tuple[torch.Tensor | None, dict[str, Estimate]]:
+) -> tuple[Evaluation, torch.Tensor | None, dict[str, Estimate]]:
     """Predict the colors of images and compute every metric.
 
     images   (N, 3, S, S) uint8 BGR
     group    (N,) the sitter of each image, or None if unknown
-    returns  the predicted images (N, 3, S, S) uint8 BGR, or None if the network predicts
-             means, and every metric by name. If the network averages over the mirror
-             image, `mse_single_pass` is its error without averaging.
+    returns  the evaluation, the predicted images (N, 3, S, S) uint8 BGR, or None if the
+             network predicts means, and every metric by name. If the network averages
+             over the mirror image, `mse_single_pass` is its error without averaging.
     """
     task = task_of(net)
     encoded = task.encode(images, group)
@@ -46,7 +46,7 @@ def predict_images(
         per_image |= picture_metrics(predicted, images)
         for name, values in per_image.items():
             figures.setdefault(name, bootstrap(values, group))
-    return predicted, figures
+    return result, predicted, figures
 
 
 def write_predictions(

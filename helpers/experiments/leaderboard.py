@@ -212,10 +212,11 @@ def _origins(found: dict[Key, Found]) -> list[str]:
         data[source, training["data"]["split"]] = training["data"]
         machine = _machine(training["environment"])
         letter = machines.setdefault(machine, chr(ord("A") + len(machines)))
+        start = asked.get("start", "")
         command = (
             f"`deepcolor train {asked['name']} --profile {asked['profile']} --images "
             f"{source} --split {asked['split']} --seed {asked['seed']} --epochs "
-            f"{asked['epochs']}`"
+            f"{asked['epochs']}{' --start ' + start if start else ''}`"
         )
         rows.append(
             {"command": command, "date": training["finished"], "machine": letter}

@@ -165,7 +165,7 @@ def train_one(
     is_first = distributed.rank() == 0
     log = log if is_first else (lambda line: None)
     epochs = epochs or experiment.epochs_for(row)
-    parameters = parameters_of(name, profile, split, seed, epochs)
+    parameters = parameters_of(name, profile, split, seed, epochs, start)
     folder = folder_of(default_run_dir(profile, run_dir), name, seed)
     with run_lock(folder, log) if is_first else nullcontext():
         if is_first:  # fails early if the folder is not writable
@@ -288,12 +288,15 @@ def folder_of(run_dir: Path, name: str, seed: int) -> Path:
     return run_dir / "train" / f"{name.replace('/', '_')}_seed{seed}"
 
 
-def parameters_of(name: str, profile: str, split: str, seed: int, epochs: int) -> dict:
+def parameters_of(
+    name: str, profile: str, split: str, seed: int, epochs: int, start: str = ""
+) -> dict:
     """Return the parameters that determine a run's result, apart from the data."""
-    return {
+    parameters = {
         "name": name,
         "profile": profile,
         "split": split,
         "seed": seed,
         "epochs": epochs,
     }
+    return parameters | ({"start": start} if start else {})

@@ -46,10 +46,7 @@ class HintedUNet(UNet):
         hints = torch.cat([self.scale.encode(ab) * mask, mask], dim=1)
         half, factor = F.avg_pool2d(hints, 2), self.trunk.unshuffle.downscale_factor
         levels = self.trunk.encode(L, F.avg_pool2d(hints, factor))
-        y = self.trunk.decode(levels)
-        if self.upscale_block:
-            y = self.upscale_block(y, L, half)
-        return self.enlarge(self.last(y))
+        return self.enlarge(self.last_layer(levels, L, half))
 
 
 def training_hints(ab: torch.Tensor) -> torch.Tensor:

@@ -154,10 +154,15 @@ class UNet(ChrominanceNet):
         y = self.activation(small)
         return F.interpolate(y, scale_factor=self.upscale, mode="bilinear")
 
-    def last_layer(self, levels: list[torch.Tensor], L: torch.Tensor) -> torch.Tensor:
-        """Return the map before its activation, computed from the encoder's levels."""
+    def last_layer(
+        self, levels: list[torch.Tensor], L: torch.Tensor, *extra: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the map before its activation, computed from the encoder's levels.
+
+        extra  planes for the upscale block, (B, extra_planes, H/2, W/2), if there are any
+        """
         x = self.trunk.decode(levels)
-        return self.last(self.upscale_block(x, L) if self.upscale_block else x)
+        return self.last(self.upscale_block(x, L, *extra) if self.upscale_block else x)
 
 
 class UNetMean(UNet):

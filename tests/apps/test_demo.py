@@ -162,9 +162,8 @@ def test_16_bits_and_alpha_are_kept_in_the_download_only(tmp_path):
     cv2.imwrite(str(tmp_path / "deep.png"), image)
     net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
     painter = demo.Painter({"net": net})
-    before, after, canvas, download = painter.paint(
-        [tmp_path / "deep.png"], Settings("net"), tmp_path
-    )
+    files, _ = painter.paint([tmp_path / "deep.png"], Settings("net"), tmp_path)
+    before, after, canvas, download = files
     colored = cv2.imread(str(download), cv2.IMREAD_UNCHANGED)
     assert colored.dtype == np.uint16
     assert np.array_equal(colored[..., 3], image[..., 3])
@@ -231,7 +230,8 @@ def test_a_file_is_colored_in_full_size_and_keeps_its_lightness(tmp_path):
     path = gray_portrait(tmp_path / "gray.png", size=1700, crop=1650)
     net, _ = load_weights(save_net(tmp_path / "net.safetensors"))
     painter = demo.Painter({"net": net})
-    before, after, canvas, download = painter.paint([path], Settings("net"), tmp_path)
+    files, _ = painter.paint([path], Settings("net"), tmp_path)
+    before, after, canvas, download = files
     assert download.name == "gray-colored.png"
     gray, colored = read_image(path), read_image(download)
     assert colored.shape == gray.shape == (1650, 1700, 3)
@@ -240,7 +240,7 @@ def test_a_file_is_colored_in_full_size_and_keeps_its_lightness(tmp_path):
     assert np.abs(L[0] - L[1]).mean() < 0.5
     assert read_image(before).shape == read_image(after).shape == (1553, 1600, 3)
     assert read_image(canvas).shape == (1553, 1600, 3)
-    *_, download = painter.paint([path], Settings("net", strength=0.0), tmp_path)
+    (*_, download), _ = painter.paint([path], Settings("net", strength=0.0), tmp_path)
     assert spread(read_image(download)) < 1
 
 
@@ -250,7 +250,11 @@ def test_several_photos_become_one_zip_of_jpegs(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     settings = Settings("net", jpeg=True)
-    *_, download = demo.Painter({"net": net}).paint(paths, settings, out)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    painter = demo.Painter({"net": net})
+    (*_, download), unreadable = painter.paint([*paths, broken], settings, out)
+    assert len(unreadable) == 1 and unreadable[0].startswith("broken.png: ")
     with ZipFile(download) as archive:
         assert archive.namelist() == [
             "a-colored.jpg",
@@ -273,7 +277,7 @@ def test_a_point_is_colored_at_once_and_in_the_full_result(tmp_path):
     pictures = []
     for settings in (plain, red):
         canvas = read_image(painter.touch(path, settings, tmp_path))
-        *_, download = painter.paint([path], settings, tmp_path)
+        (*_, download), _ = painter.paint([path], settings, tmp_path)
         pictures.append((canvas, read_image(download)))
     for before, after in zip(*pictures, strict=True):
         assert before.shape == after.shape and not np.array_equal(before, after)

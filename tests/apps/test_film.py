@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from click.testing import CliRunner
 
 from helpers.apps.film import SteadyColor, colorize_frames
 from helpers.cli import main
+from helpers.data.images import write_image
 from helpers.data.lab import bgr_to_lab
 from helpers.training.weights import WEIGHTS, load_weights
 
@@ -95,8 +98,64 @@ def test_a_missing_film_and_a_place_in_a_film_are_input_errors(tmp_path):
         ("no.mp4", [], "no such file"),
         ("clip.mp4", ["--hint", "1,1=red"], "are for photographs"),
         ("clip.mp4", ["--box", "1,1,9,9"], "are for photographs"),
+        ("clip.mp4", ["--compare"], "are for photographs"),
     ):
         (tmp_path / "clip.mp4").write_bytes(b"")
         arguments = ["colorize", str(tmp_path / name), "-o", str(tmp_path / "o")]
         result = CliRunner().invoke(main, [*arguments, *given])
         assert result.exit_code == 2 and said in result.output
+
+
+def test_two_films_never_become_one_file(tmp_path):
+    for name in ("a/clip.mp4", "b/clip.mp4"):
+        (tmp_path / name).parent.mkdir()
+        write_clip(tmp_path / name, noisy_frames(2))
+    inputs = [str(tmp_path / x / "clip.mp4") for x in "ab"]
+    arguments = ["colorize", *inputs, "-o", str(tmp_path / "out"), "--force"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "both would become" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_film_is_found_before_any_work(tmp_path):
+    write_clip(tmp_path / "good.mp4", noisy_frames(2))
+    (tmp_path / "bad.mp4").write_bytes(b"no film")
+    inputs = [str(tmp_path / f"{x}.mp4") for x in ("good", "bad")]
+    result = CliRunner().invoke(main, ["colorize", *inputs, "-o", str(tmp_path / "o")])
+    assert result.exit_code == 2 and "bad.mp4: not a film" in result.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_network_without_hints_refuses_them_for_a_film_too(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    write_image(tmp_path / "red.png", np.full((9, 9, 3), (20, 20, 220), np.uint8))
+    arguments = ["colorize", clip, "-o", tmp_path / "out", "--weights", "colorizer"]
+    arguments += ["--like", tmp_path / "red.png"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 2 and "does not accept color hints" in result.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script stands for ffmpeg")
+@pytest.mark.parametrize("works", [True, False])
+def test_the_sound_is_joined_and_a_failure_costs_only_the_sound(
+    tmp_path, monkeypatch, works
+):
+    clip = write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    script = 'for last; do :; done; echo joined > "$last"' if works else "exit 3"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{script}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    arguments = ["colorize", str(clip), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    asked = (tmp_path / "asked").read_text()
+    assert str(clip) in asked and "-map 1:a?" in asked
+    target = tmp_path / "out" / "clip.mp4"
+    if works:
+        assert target.read_text() == "joined\n"
+    else:
+        assert "colorized without its sound (ffmpeg: 3)" in result.output
+        assert cv2.VideoCapture(str(target)).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 1

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,8 @@ def test_fine_tuning_starts_from_the_weights_and_compares(tmp_path, album):
     assert result.exit_code == 0, result.output
     assert "before fine-tuning: test MSE" in result.output
     assert "fine-tuned minus before: " in result.output
+    parameters = next((tmp_path / "run").rglob("parameters.json"))
+    assert json.loads(parameters.read_text())["start"] == str(start)
     tuned, metadata = load_weights(next((tmp_path / "run").rglob("weights.safe*")))
     before, _ = load_weights(start)
     assert tuned.scale.offset.tolist() == [10.0, 20.0]  # the scale is kept
