@@ -169,7 +169,7 @@ class Painter:
         files = [write_download(colored_bgr, first, folder, settings.jpeg)]
         canvas = self._mark(preview(colored_bgr), first, settings, folder)
         del colored_bgr
-        plain, unreadable = replace(settings, points=()), []
+        plain, unreadable = replace(settings, points=(), boxes=()), []
         for path in others:
             try:
                 colored_bgr = self._colorize(read_photograph(path), plain)
@@ -182,24 +182,22 @@ class Painter:
 
     def touch(self, path: Path, settings: Settings, folder: Path) -> Path:
         """Colorize only the preview of a photo, and mark the hints and faces in it."""
-        small_bgr, boxes = self._preview(path)
-        boxes = boxes if settings.faces else []
-        colored_bgr = self._colorize(small_bgr, settings, boxes)
+        small_bgr, faces = self._preview(path)
+        colored_bgr = self._colorize(small_bgr, settings, faces)
         return self._mark(colored_bgr, path, settings, folder)
-
-    def preview_size(self, path: Path) -> tuple[int, int]:
-        """Return the width and the height of a photo's preview."""
-        return self._preview(path)[0].shape[1::-1]
 
     def _read_preview(self, path: Path) -> tuple[np.ndarray, list[Box]]:
         small_bgr = preview(read_photograph(path))
         return small_bgr, find_faces(small_bgr)[0] if is_available() else []
 
-    def _colorize(self, image_bgr, settings: Settings, boxes=None) -> np.ndarray:
+    def _colorize(self, image_bgr, settings: Settings, faces=None) -> np.ndarray:
+        """Colorize a photo; `faces` are its small faces, if they have been found."""
         net, (height, width) = self.nets[settings.network], image_bgr.shape[:2]
-        if boxes is None:
-            finds = settings.faces and is_available()
-            boxes = find_faces(image_bgr)[0] if finds else []
+        if not settings.faces:
+            faces = []
+        elif faces is None:
+            faces = find_faces(image_bgr)[0] if is_available() else []
+        boxes = faces + [scale_box(box, width, height) for box in settings.boxes]
         points = [
             Point(int(x * width), int(y * height), parse_color(color))
             for x, y, color in settings.points
@@ -212,8 +210,9 @@ class Painter:
         marked_bgr, file = small_bgr.copy(), folder / "canvas.jpg"
         height, width = marked_bgr.shape[:2]
         radius = max(4, max(height, width) // 150)
-        boxes = self._preview(path)[1] if settings.faces else []
-        for left, top, wide, high in boxes:
+        faces = self._preview(path)[1] if settings.faces else []
+        drawn = [scale_box(box, width, height) for box in settings.boxes]
+        for left, top, wide, high in faces + drawn:
             corners = (left, top), (left + wide, top + high)
             cv2.rectangle(marked_bgr, *corners, WHITE, max(1, radius // 4))
         for x, y, color in settings.points:
@@ -223,6 +222,17 @@ class Painter:
             cv2.circle(marked_bgr, center, radius, color_bgr, -1, cv2.LINE_AA)
         write_image(file, marked_bgr)
         return file
+
+
+def scale_box(box: tuple[float, float, float, float], width: int, height: int) -> Box:
+    """Convert (left, top, right, bottom) in 0..1 to a box of at least 1 x 1 pixels."""
+    left, top, right, bottom = box
+    first = int(left * width), int(top * height)
+    return (
+        *first,
+        max(1, round(right * width) - first[0]),
+        max(1, round(bottom * height) - first[1]),
+    )
 
 
 def write_download(image_bgr, path: Path, folder: Path, jpeg: bool) -> Path:

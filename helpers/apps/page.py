@@ -18,6 +18,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from helpers.apps.page_canvas import CANVAS_CSS, Canvas
 from helpers.files import InputError
 
 HOST = "127.0.0.1"
@@ -48,7 +49,6 @@ Your photos are processed by the computer that serves this page, and sent nowher
 """
 WAITING = "Drop a photo or choose an example."
 CSS = """
-#canvas img {cursor: crosshair}
 @media (max-width: 640px) {#columns {flex-direction: column-reverse}}
 .gradio-container {max-width: 1080px !important; margin: 0 auto !important}
 #intro h1 {font-weight: 600; letter-spacing: -0.01em}
@@ -68,17 +68,6 @@ ACCESSIBLE = """() => {
         (button, i) => button.setAttribute("aria-label", `Example ${i + 1}`)
     );
 }"""
-PALETTE = {  # name: a color to choose for a hint
-    "fair skin": "#e8b89a",
-    "tan skin": "#c58c6a",
-    "dark skin": "#7a4b32",
-    "blond hair": "#c9a45c",
-    "brown hair": "#5b3a24",
-    "red lips": "#b5483f",
-    "blue cloth": "#2f4f8f",
-    "green cloth": "#3f6b3a",
-    "sky": "#87b5e0",
-}
 LIVELINESS = ("natural", "lively")
 
 
@@ -90,6 +79,7 @@ class Settings:
     strength  0 to 2; lively  whether the colors are made livelier
     faces     whether small faces are colorized separately
     points    hints: (x, y, color), x and y in 0..1 of the width and the height
+    boxes     faces marked by hand: (left, top, right, bottom), in 0..1 likewise
     jpeg      whether the download is a JPEG, not a PNG
     """
 
@@ -98,6 +88,7 @@ class Settings:
     lively: bool = False
     faces: bool = True
     points: tuple[tuple[float, float, str], ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
     jpeg: bool = False
 
 
@@ -111,9 +102,6 @@ class Worker(Protocol):
 
         Also return a line for each photo that could not be read.
         """
-
-    def preview_size(self, path: Path) -> tuple[int, int]:
-        """Return the width and the height of the preview of a photo."""
 
     def touch(self, path: Path, settings: Settings, folder: Path) -> Path:
         """Return only the preview to click on, quickly."""
@@ -144,7 +132,7 @@ def build_page(gradio, names: list[str], examples: list[Path], worker: Worker):
         analytics_enabled=False,
         delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS),
     ) as page:
-        paths, points = gradio.State([]), gradio.State([])
+        paths, marks = gradio.State([]), gradio.State([])
         gradio.Markdown(INTRO, elem_id="intro")
         with gradio.Row():
             photo = gradio.File(label="Photos", height=150, file_count="multiple")
@@ -160,17 +148,17 @@ def build_page(gradio, names: list[str], examples: list[Path], worker: Worker):
                 settings = _settings(gradio, names)
             with gradio.Column(scale=3, min_width=280):
                 pictures, status, download = _results(gradio)
-                hints = _hints(gradio)
+                canvas = Canvas(gradio)
         shared = {"api_visibility": "private", "show_progress_on": pictures}
         work = {
             "fn": partial(_update, gradio, worker),
-            "inputs": [paths, points, *settings],
-            "outputs": [pictures, hints["canvas"], status, download],
+            "inputs": [paths, marks, *settings],
+            "outputs": [pictures, canvas.picture, status, download],
             "concurrency_id": "color",  # only one photo in memory at a time
             "concurrency_limit": 1,
             **shared,
         }
-        fresh = [points, *settings[1:]]
+        fresh = [marks, *settings[1:]]
         # Clear the field immediately, so that the next photo can be dropped on it.
         uploaded = photo.upload(
             lambda files: (files, None, *_defaults()),
@@ -188,7 +176,8 @@ def build_page(gradio, names: list[str], examples: list[Path], worker: Worker):
         clicked.then(**work)
         changes = [setting.input for setting in settings]
         gradio.on(changes, trigger_mode="always_last", **work)
-        _connect_hints(gradio, worker, hints, (paths, points, *settings), work)
+        for event in canvas.connect(partial(_touch, worker), paths, marks, settings):
+            event.then(**work)
     return page
 
 
@@ -204,7 +193,7 @@ def _settings(gradio, names: list[str]) -> list:
 
 
 def _defaults() -> tuple:
-    """Return no points and the first value of each setting but the network."""
+    """Return no marks and the first value of each setting but the network."""
     return [], 1, LIVELINESS[0], True, "PNG"
 
 
@@ -221,95 +210,30 @@ def _results(gradio) -> tuple:
     return pictures, status, download
 
 
-def _hints(gradio) -> dict:
-    """Create the picture to click on, the colors, and the buttons."""
-    with gradio.Accordion("Choose colors yourself", open=False, elem_id="hints"):
-        gradio.Markdown("Choose a color, then click where it belongs.")
-        palette = gradio.Radio(list(PALETTE), value="tan skin", label="Palette")
-        color = gradio.ColorPicker(PALETTE["tan skin"], label="Color")
-        canvas = gradio.Image(
-            label="Click to color; boxes mark small faces",
-            type="filepath",
-            interactive=False,
-            buttons=[],
-            elem_id="canvas",
-        )
-        with gradio.Row():
-            undo, clear = gradio.Button("Undo"), gradio.Button("Remove all")
-    names = ("palette", "color", "canvas", "undo", "clear")
-    return dict(zip(names, (palette, color, canvas, undo, clear), strict=True))
-
-
-def _connect_hints(gradio, worker: Worker, hints: dict, inputs: tuple, work: dict):
-    """A click shows the picture at once; the full result follows."""
-    paths, points, *settings = inputs
-    shared = {"api_visibility": "private", "show_progress": "hidden"}
-    hints["palette"].input(PALETTE.get, hints["palette"], hints["color"], **shared)
-
-    def click(event: gradio.SelectData, paths, points, color, *chosen):
-        if not paths:
-            return points, None
-        x, y = _fractions(event.index, worker, paths)
-        points = [*points, (x, y, _hex(color))]
-        return points, _touch(worker, paths, points, *chosen)
-
-    def remove(count: int):
-        def undo(paths, points, *chosen):
-            points = points[:-count] if count else []
-            return points, _touch(worker, paths, points, *chosen)
-
-        return undo
-
-    outputs = [points, hints["canvas"]]
-    events = [
-        hints["canvas"].select(
-            click, [paths, points, hints["color"], *settings], outputs, **shared
-        ),
-        hints["undo"].click(remove(1), [paths, points, *settings], outputs, **shared),
-        hints["clear"].click(remove(0), [paths, points, *settings], outputs, **shared),
-    ]
-    for event in events:
-        event.then(**work)
-
-
-def _fractions(place, worker: Worker, paths) -> tuple[float, float]:
-    """Convert the pixel of a click to fractions of the picture's width and height."""
-    width, height = worker.preview_size(Path(paths[0]))
-    x, y = place
-    return min(max((x + 0.5) / width, 0), 0.9999), min(
-        max((y + 0.5) / height, 0), 0.9999
-    )
-
-
-def _hex(color: str) -> str:
-    """Return a color as #rrggbb; gradio's picker also writes rgba(12.3, 45, 67, 1)."""
-    if color.startswith("#"):
-        return color
-    numbers = color[color.index("(") + 1 : -1].split(",")[:3]
-    return "#" + "".join(f"{round(float(n)):02x}" for n in numbers)
-
-
-def _chosen(points, network, strength, lively, faces, form) -> Settings:
+def _chosen(marks, network, strength, lively, faces, form) -> Settings:
     is_lively = lively == LIVELINESS[1]
-    return Settings(network, strength, is_lively, faces, tuple(points), form == "JPEG")
+    points = tuple(mark for mark in marks if len(mark) == 3)
+    boxes = tuple(mark for mark in marks if len(mark) == 4)
+    return Settings(network, strength, is_lively, faces, points, boxes, form == "JPEG")
 
 
-def _touch(worker: Worker, paths, points, *chosen) -> str | None:
+def _touch(worker: Worker, paths, marks, *chosen) -> str | None:
+    """Return the first photo's picture to click on, or None if it cannot be read."""
     if not paths:
         return None
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
     try:
-        return str(worker.touch(Path(paths[0]), _chosen(points, *chosen), folder))
+        return str(worker.touch(Path(paths[0]), _chosen(marks, *chosen), folder))
     except InputError:  # the full result shows the reason
         return None
 
 
-def _update(gradio, worker: Worker, paths: list[str], points, *chosen):
+def _update(gradio, worker: Worker, paths: list[str], marks, *chosen):
     """Colorize the chosen photos; return (pictures, canvas, status, download)."""
     disabled = gradio.DownloadButton(value=None, interactive=False)
     if not paths:  # a setting was changed before a photo was chosen
         return None, None, WAITING, disabled
-    start, settings = time.perf_counter(), _chosen(points, *chosen)
+    start, settings = time.perf_counter(), _chosen(marks, *chosen)
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
     try:
         given = [Path(path) for path in paths]
@@ -353,7 +277,7 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
             prevent_thread_lock=True,
             max_file_size=MAX_MEGABYTES * 2**20,
             theme=_theme(gradio),
-            css=CSS,
+            css=CSS + CANVAS_CSS,
             js=ACCESSIBLE,
         )
     except OSError as error:

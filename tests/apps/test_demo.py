@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from helpers import nets
-from helpers.apps import demo
+from helpers.apps import demo, page_canvas
 from helpers.apps import page as demo_page
 from helpers.apps.page import HOST, Settings
 from helpers.cli import main
@@ -281,9 +281,46 @@ def test_a_point_is_colored_at_once_and_in_the_full_result(tmp_path):
         pictures.append((canvas, read_image(download)))
     for before, after in zip(*pictures, strict=True):
         assert before.shape == after.shape and not np.array_equal(before, after)
-    assert painter.preview_size(path) == (1600, 1553)
     b, g, r = pictures[1][0][1553 // 4, 800]  # the mark of the hint
     assert r > 200 and g < 60 and b < 60
+
+
+def test_a_box_drawn_by_hand_is_colored_separately_and_outlined(tmp_path):
+    path = gray_portrait(tmp_path / "gray.png", size=800, crop=700)
+    net = load_weights(save_hinted(tmp_path / "net.safetensors"), "colorizer")[0]
+    painter = demo.Painter({"net": net})
+    plain = Settings("net", faces=False)
+    boxed = replace(plain, boxes=((0.25, 0.25, 0.5, 0.5),))
+    (*_, canvas, before), _ = painter.paint([path], plain, tmp_path)
+    (*_, canvas, after), _ = painter.paint([path], boxed, tmp_path)
+    changed = np.flatnonzero((read_image(before) != read_image(after)).any((0, 2)))
+    assert changed.min() >= 200 and changed.max() < 400
+    assert (read_image(canvas)[175, 210:390] > 200).all()  # the white outline
+    (*_, again), _ = painter.paint([path, path], boxed, tmp_path)
+    with ZipFile(again) as archive:  # the box belongs to the first photo only
+        first, second = (
+            decode_image(archive.read(name)) for name in archive.namelist()
+        )
+    assert np.array_equal(first, read_image(after))
+    assert np.array_equal(second, read_image(before))
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("[0.5, 0.25]", (0.5, 0.25, "#0000ff")),
+        ("[0.1, 0.2, 0.3, 0.4]", (0.1, 0.2, 0.3, 0.4)),
+        ("[0.1, 0.2, 0.105, 0.4]", None),  # too narrow for a face
+        ("[0.1, 0.2, 0.3]", None),
+        ("[0.1, 1.2]", None),
+        ("[NaN, 0.5]", None),
+        ("[]", None),
+        ("7", None),
+        ("{", None),
+    ],
+)
+def test_only_points_and_boxes_in_the_picture_are_marks(text, mark):
+    assert page_canvas.parse_mark(text, "#0000ff") == mark
 
 
 @pytest.mark.parametrize(
@@ -291,7 +328,7 @@ def test_a_point_is_colored_at_once_and_in_the_full_result(tmp_path):
     [("#C58C6A", "#C58C6A"), ("rgba(197.2, 140, 106.4, 1)", "#c58c6a")],
 )
 def test_the_picker_s_colors_become_hex(picked, expected):
-    assert demo_page._hex(picked) == expected
+    assert page_canvas.as_hex(picked) == expected
 
 
 def test_another_host_is_served_with_a_password_only(monkeypatch, tmp_path):
@@ -488,17 +525,30 @@ def test_a_photo_is_uploaded_compared_and_downloaded(page, tmp_path):
     wait_for(page, "gray.png: colored by the network one in")
 
 
-def test_a_click_adds_a_color_and_undo_removes_it(page, tmp_path):
+def drag(page, picture, start, end):
+    box = picture.bounding_box()
+    page.mouse.move(box["x"] + start[0], box["y"] + start[1])
+    page.mouse.down()
+    page.mouse.move(box["x"] + end[0], box["y"] + end[1], steps=5)
+    page.mouse.up()
+
+
+def test_clicks_add_colors_drags_add_boxes_and_undo_removes_them(page, tmp_path):
     upload(page, gray_portrait(tmp_path / "click.png"), "click.png: colored")
     page.get_by_label("hinted").check()
     wait_for(page, "colored by the network hinted")
-    plain = read_image(download(page, tmp_path))
-    page.get_by_text("Choose colors yourself").click()
+    results = [read_image(download(page, tmp_path))]
+    for _ in range(3):  # opened, closed, opened
+        page.get_by_text("Choose colors yourself").click()
+        page.wait_for_timeout(500)
     canvas = page.locator("#canvas img")
     canvas.scroll_into_view_if_needed()
-    for act, is_plain in (
-        (lambda: canvas.click(position={"x": 60, "y": 60}), False),
-        (lambda: page.locator("#hints").get_by_text("Undo").click(), True),
+    undo = page.locator("#hints").get_by_text("Undo")
+    for act in (
+        lambda: canvas.click(position={"x": 60, "y": 60}),
+        lambda: drag(page, canvas, (40, 40), (160, 130)),
+        undo.click,
+        undo.click,
     ):
         source = page.get_by_test_id("imageslider-image").last.get_attribute("src")
         act()
@@ -506,8 +556,10 @@ def test_a_click_adds_a_color_and_undo_removes_it(page, tmp_path):
             "old => [...document.querySelectorAll('#pictures img')].at(-1).src != old",
             arg=source,
         )
-        result = read_image(download(page, tmp_path))
-        assert np.array_equal(result, plain) == is_plain
+        results.append(read_image(download(page, tmp_path)))
+    plain, point, box, one_undone, two_undone = results
+    assert not np.array_equal(plain, point) and not np.array_equal(point, box)
+    assert np.array_equal(one_undone, point) and np.array_equal(two_undone, plain)
     page.get_by_label("one", exact=True).check()
     wait_for(page, "colored by the network one")
 
