@@ -10,6 +10,7 @@ from helpers.cli_options import (
     DEFAULT_SEED,
     POSITIVE,
     TONES,
+    Course,
     data_options,
     device_option,
     epochs_option,
@@ -26,26 +27,7 @@ from helpers.cli_options import (
     weights_option,
     whole_numbers,
 )
-from helpers.files import InputError, WorkFailed
-
-CANCELED = 130
-
-
-class Course(click.Group):
-    """A group of commands that turns errors into one line and an exit code."""
-
-    def invoke(self, ctx: click.Context):
-        """Run a command; exit 2 on invalid input, 1 on failed work, 130 on Ctrl-C."""
-        try:
-            return super().invoke(ctx)
-        except (InputError, WorkFailed) as error:
-            if ctx.params["debug"]:
-                raise
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2 if isinstance(error, InputError) else 1)
-        except KeyboardInterrupt:
-            click.echo("stopped by Ctrl-C; finished results are kept", err=True)
-            ctx.exit(CANCELED)
+from helpers.files import InputError
 
 
 @click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,6 +101,22 @@ def train(name, **options):
     from helpers.experiments.run import train_one
 
     train_one(name, log=click.echo, **options)
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@data_options
+@seed_option
+@epochs_option
+def reference(names, **options):
+    """Train networks by NAME; keep their results in reference/ for the notebooks.
+
+    A finished run in --run-dir is not trained again.
+    """
+    from helpers.experiments.reference import make_reference
+
+    for name in names:
+        make_reference(name, log=click.echo, **options)
 
 
 @main.command()

@@ -1,11 +1,12 @@
-"""The options that several commands of the command line share."""
+"""What the commands of the command line share: options, and how errors are shown."""
 
 from pathlib import Path
 
 import click
 
-from helpers.files import InputError
+from helpers.files import InputError, WorkFailed
 
+CANCELED = 130  # exit code after Ctrl-C
 DEFAULT_SEED = 4  # as in helpers.experiments.registry, which is slow to import
 POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
 TONES = ("warm", "neutral", "cool")
@@ -128,3 +129,20 @@ def evaluation_options(command):
         ),
     ]
     return _with_options(command, options)
+
+
+class Course(click.Group):
+    """A group of commands that turns errors into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context):
+        """Run a command; exit 2 on invalid input, 1 on failed work, 130 on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except (InputError, WorkFailed) as error:
+            if ctx.params["debug"]:
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2 if isinstance(error, InputError) else 1)
+        except KeyboardInterrupt:
+            click.echo("stopped by Ctrl-C; finished results are kept", err=True)
+            ctx.exit(CANCELED)

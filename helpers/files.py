@@ -68,9 +68,9 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink()  # it exists only after a failure
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON, atomically."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
+    """Write `content` as JSON, atomically; indent=None writes it on one line."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     write_atomic(path, (text + "\n").encode(errors="surrogateescape"))
 
 

@@ -81,14 +81,21 @@ def image_planes(
 
 
 def learning_curves(
-    histories: Mapping[str, dict], best: Mapping | None = None
+    histories: Mapping[str, dict],
+    best: Mapping | None = None,
+    references: Mapping[str, dict] | None = None,
 ) -> Figure:
     """Plot training (solid) and test (dashed) errors against the epoch.
 
-    histories  history of each named network; each network has its own color
-    best       error of each named predictor, drawn as a dotted line
+    histories   history of each named network; each network has its own color
+    best        error of each named predictor, drawn as a dotted line
+    references  history of a longer run of some of the networks: its test error is drawn
+                as a thin solid line in the network's color, and epochs on a log scale
     """
-    is_crowded = len(histories) > 3  # then the legend is placed beside the curves
+    references = references or {}
+    is_crowded = (
+        len(histories) + len(references) > 3
+    )  # then the legend is placed beside the curves
     fig, axes = _subplots(1, 1, 8 if is_crowded else 6, 3.4)
     ax = axes[0, 0]
     for number, (name, history) in enumerate(histories.items()):
@@ -98,12 +105,20 @@ def learning_curves(
         if "test_mse" in history:
             ax.plot(history["epoch"], history["test_mse"], TEST_LINE, color=color,
                     label=f"{name}, test")  # fmt: skip
+        if name in references:
+            longer = references[name]
+            ax.plot(longer["epoch"], longer["test_mse"], "-", color=color, linewidth=1,
+                    alpha=0.6, label=f"{name}, reference run, test")  # fmt: skip
     for name, error in (best or {}).items():
         ax.axhline(float(error), **REFERENCE_LINE, linewidth=1)
         ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
                     ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if references:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {}
     ax.legend(fontsize=7, handlelength=3, **beside)  # long enough to show a dash
     ax.grid(alpha=0.3, which="both")
