@@ -12,7 +12,9 @@ MAX_BYTES = 1_000_000
 MAX_CELL_LINES = 40
 MAX_MEDIAN_LINES = 10
 MAX_COLUMNS = 88
-MIN_CHECKED = 3
+MIN_CHECKED = 5
+MIN_EXERCISES = 3
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CLOSING = ["## Checks", "## Summary", "## Exercises", "## References"]
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|Users|work|mnt|data)/")
 
@@ -25,6 +27,7 @@ def problems_of(path: Path) -> list[str]:
         *_execution(notebook, code),
         *_parameters(code),
         *_cells(notebook, code),
+        *_exercises(code),
         *_text(notebook),
         *(
             [f"is larger than {MAX_BYTES} bytes"]
@@ -92,6 +95,40 @@ def _cells(notebook, code) -> list[str]:
     ):  # the opening needs three: parameters, imports, start of the run
         found.append("has three code cells in a row")
     return found
+
+
+def _exercises(code) -> list[str]:
+    """Each exercise is a cell tagged solution, followed by one tagged exercise-check."""
+    found = []
+    kinds = [set(cell.metadata.get("tags", [])) for cell in code]
+    solutions = [i for i, tags in enumerate(kinds) if "solution" in tags]
+    if len(solutions) < MIN_EXERCISES:
+        found.append(f"has only {len(solutions)} exercises with a solution")
+    for number in solutions:
+        if "exercise-check" not in set().union(*kinds[number + 1 : number + 2]):
+            found.append("has a solution without a check after it")
+        elif not re.search(r"assert [\s\S]+, \(?\s*f?\"", code[number + 1].source):
+            found.append("has an exercise check that does not say what is wrong")
+        if not is_valid(without_solution(code[number].source)):
+            found.append("has a solution that cannot be taken out")
+    return found
+
+
+def without_solution(source: str) -> str:
+    """Return a cell without the lines from BEGIN to END, or "" if they are not there."""
+    lines = source.splitlines()
+    marks = [i for i, line in enumerate(lines) if line.strip() in (BEGIN, END)]
+    if [lines[i].strip() for i in marks] != [BEGIN, END]:
+        return ""
+    return "\n".join(lines[: marks[0]] + lines[marks[1] + 1 :])
+
+
+def is_valid(source: str) -> bool:
+    """Return whether this is Python code, and not empty."""
+    try:
+        return bool(ast.parse(source).body)
+    except SyntaxError:
+        return False
 
 
 def _text(notebook) -> list[str]:

@@ -46,22 +46,35 @@ def test_no_function_is_defined_in_two_notebooks():
 
 def good_notebook():
     """Return a minimal notebook without problems."""
-    code = [
-        new_code_cell("seed: int = 1  # a seed", metadata={"tags": ["parameters"]}),
-        *(
-            new_code_cell(
-                f"print({n})",
-                metadata={"tags": ["nbval-check-output"]},
-                outputs=[new_output("stream", name="stdout", text=f"{n}\n")],
-            )
-            for n in range(3)
-        ),
-    ]
+    start = new_markdown_cell("# 01 Test\n\nIn this notebook you will\n\n- test")
+    parameters = new_code_cell(
+        "seed: int = 1  # a seed", metadata={"tags": ["parameters"]}
+    )
+    end = new_markdown_cell("## Checks\n\n## Summary\n\n## Exercises\n\n## References")
+    cells = [start, parameters, checked_cell(0), end]
+    for number in range(1, 5):
+        cells += [checked_cell(number), new_markdown_cell("text")]
+    for number in range(3):
+        name = f"answer_{number}"
+        source = f"{name} = None\n### BEGIN SOLUTION\n{name} = 7\n### END SOLUTION"
+        check = f'assert {name} == 7, "not 7"'
+        cells += [
+            new_code_cell(source, metadata={"tags": ["solution"]}),
+            new_code_cell(check, metadata={"tags": ["exercise-check"]}),
+            new_markdown_cell("text"),
+        ]
+    code = [cell for cell in cells if cell.cell_type == "code"]
     for count, cell in enumerate(code, 1):
         cell.execution_count = count
-    start = new_markdown_cell("# 01 Test\n\nIn this notebook you will\n\n- test")
-    end = new_markdown_cell("## Checks\n\n## Summary\n\n## Exercises\n\n## References")
-    return new_notebook(cells=[start, *code[:2], end, *code[2:]])
+    return new_notebook(cells=cells)
+
+
+def checked_cell(number):
+    return new_code_cell(
+        f"print({number})",
+        metadata={"tags": ["nbval-check-output"]},
+        outputs=[new_output("stream", name="stdout", text=f"{number}\n")],
+    )
 
 
 def unexecuted(notebook):
@@ -143,23 +156,52 @@ def with_an_untyped_parameter(notebook):
 
 
 def with_many_long_cells(notebook):
-    for cell in notebook.cells[1:3] + notebook.cells[4:]:
+    for cell in (c for c in notebook.cells if c.cell_type == "code"):
         cell.source = "\n".join([cell.source, *["x = 1"] * 11])
 
 
 def with_three_code_cells_in_a_row(notebook):
-    notebook.cells.insert(3, new_markdown_cell("text"))
-    for number in range(5, 7):
-        cell = copy.deepcopy(notebook.cells[2])
-        cell.execution_count, cell["id"] = number, f"cell-{number}"
-        notebook.cells.append(cell)
+    notebook.cells[5].cell_type = notebook.cells[7].cell_type = "code"
+    for cell in (notebook.cells[5], notebook.cells[7]):
+        cell.outputs, cell.execution_count = [], 1
 
 
 def without_goals(notebook):
     notebook.cells[0].source = "# 01 Test"
 
 
+def with_too_few_exercises(notebook):
+    tagged(notebook, "solution")[0].metadata = {}
+
+
+def without_an_exercise_check(notebook):
+    tagged(notebook, "exercise-check")[0].metadata = {}
+
+
+def with_a_check_that_says_nothing(notebook):
+    tagged(notebook, "exercise-check")[0].source = "assert answer_0 == 7"
+
+
+def with_a_solution_that_cannot_be_taken_out(notebook):
+    source = "def answer():\n    ### BEGIN SOLUTION\n    return 7\n    ### END SOLUTION"
+    tagged(notebook, "solution")[0].source = source
+
+
+def with_an_open_solution(notebook):
+    tagged(notebook, "solution")[0].source = "x = 1\n### BEGIN SOLUTION\nx = 7"
+
+
+def tagged(notebook, tag):
+    """Return the cells with a tag."""
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
 BAD = {
+    with_too_few_exercises: "has only 2 exercises",
+    without_an_exercise_check: "has a solution without a check",
+    with_a_check_that_says_nothing: "has an exercise check that does not say",
+    with_a_solution_that_cannot_be_taken_out: "has a solution that cannot be taken",
+    with_an_open_solution: "has a solution that cannot be taken",
     unexecuted: "is not executed exactly once",
     executed_out_of_order: "is not executed exactly once",
     with_an_error: "contains the output of an error",
@@ -167,7 +209,7 @@ BAD = {
     without_the_parameters_tag: "has 0 cells tagged parameters",
     with_two_parameters_cells: "has 2 cells tagged parameters",
     with_an_untyped_parameter: "has a parameter without a type",
-    with_too_few_compared_cells: "has only 2 cells whose output is compared",
+    with_too_few_compared_cells: "has only 4 cells whose output is compared",
     with_a_compared_cell_that_prints_nothing: "has a compared cell without output",
     with_a_compared_image: "has a compared cell with an image",
     with_papermills_metadata: "contains metadata of papermill",
