@@ -36,9 +36,9 @@ def test_the_course_is_complete():
 def test_a_committed_notebook_has_no_problems(path):
     found = problems_of(path)
     if path.stem in UNCHECKED_EXERCISES:
-        assert found == ["has only 0 exercises with a solution"]
-    else:
-        assert found == []
+        found.remove("has only 0 exercises with a solution")
+        found = [line for line in found if "whose output is compared" not in line]
+    assert found == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
