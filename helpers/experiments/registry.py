@@ -227,6 +227,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/people": E("mean_head_unet", {"base": UNET_BASE, **QUARTER}, (6, 16, 16), lr=3e-2, lr_end=0.02, flip_only_end=0.3, **BRIGHT),
     # weights/portrait: for any photograph; accepts color hints
     "portrait": E("hinted_unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 30, 30), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
+    # The same without hint planes, and as a classifier: what hints cost, what regression averages away
+    "portrait/plain": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 8, 8), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
+    "portrait/classifier": E("classifier", {"base": BEST_BASE, "unshuffle": 4, "up_convs": 1, "lam": 0.5, "temperature": 0.38}, (6, 8, 8), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
     # Report 000, notebooks 04, 05 and 08
     "report000/regressor": E("pooled_regressor", {}, (10, 10, 1000), lr=0.1, mse=1.195e-4, published_epochs=1000, **R000),
     "report000/relu": E("pooled_colorizer", {"head": "relu"}, (10, 10, 1000), lr=0.1, mse=4.444e-4, published_epochs=1000, **R000),
