@@ -54,6 +54,35 @@ def test_no_function_is_defined_in_two_notebooks():
     assert sorted(names) == sorted(set(names))
 
 
+def rows_of_map(text):
+    """Return the cells of each row of the map of the assignment."""
+    table = text[text.index("| stage | points |") :].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return [[cell.replace("notebooks/", "").strip() for cell in row] for row in rows]
+
+
+def test_the_map_of_the_assignment_leads_to_what_it_names():
+    rows = rows_of_map((PROJECT / "README.md").read_text())
+    cells = nbformat.read(NOTEBOOKS[0], as_version=4).cells
+    source = next(cell.source for cell in cells if "| stage | points |" in cell.source)
+    in_notebook = source.replace("this one", "[01_load](01_load.ipynb)")
+    assert rows == rows_of_map(in_notebook)
+    points = [int(row[1]) for row in rows if row[1] != "extra"]
+    assert sum(points) == 100
+    for _, _, link, headings, modules in rows:
+        for module in modules.replace("`", "").split(", "):
+            assert (PROJECT / "helpers" / module).is_file()
+        if link:
+            path = PROJECT / "notebooks" / link.split("(")[1].rstrip(")")
+            found = {
+                line.lstrip("# ")
+                for cell in nbformat.read(path, as_version=4).cells
+                for line in cell.source.splitlines()
+                if cell.cell_type == "markdown" and line.startswith("#")
+            }
+            assert set(headings.split("; ")) <= found, path.stem
+
+
 def good_notebook():
     """Return a minimal notebook without problems."""
     start = new_markdown_cell("# 01 Test\n\nIn this notebook you will\n\n- test")
