@@ -189,7 +189,7 @@ def table(measured: Sequence[dict]) -> str:
     threads = list(measured[0]["speeds"])
     head = f"{'':<2}{'what the row adds':<34}"
     for count in threads:
-        words = f"{count} thread{'s' if count > 1 else ''}"
+        words = f"{count} thread{'s' if int(count) > 1 else ''}"
         head += f"{words:>10}{'low':>7}{'high':>7}{'ratio':>8}{'FLOP':>6}{'bytes':>7}"
     lines = [f"{head}{'memory':>10}"]
     for row in measured:

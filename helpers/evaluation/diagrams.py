@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from helpers.evaluation.figures import DPI
+
 GAP = 0.9  # between boxes
 UNIT = 0.34  # height of a box per doubling of the side
 FILL = {"input": "0.85", "down": "#9ecae1", "up": "#fdae6b", "output": "#a1d99b"}
@@ -53,7 +55,7 @@ def draw_network(
         needed = sum(_width(stage) + GAP for stage in branch) + 2 * GAP
         lefts[joins:] += max(0.0, needed - (lefts[joins] - lefts[leaves]))
     size = (min(12, 0.85 * lefts[-1] + 0.5), 4 if branch else 3)
-    fig, ax = plt.subplots(figsize=size)
+    fig, ax = plt.subplots(figsize=size, dpi=DPI)
     centers = _draw_row(ax, stages, lefts, 0.0)
     for first, last in skips:
         top = max(_height(stages[first]), _height(stages[last])) / 2
@@ -86,11 +88,14 @@ def _draw_row(ax, stages: Sequence[Stage], lefts, middle: float) -> list[float]:
             )
         )
         center = left + width / 2
-        size = f"{stage.maps} x {stage.side} x {stage.side}"
+        maps = "1 map" if stage.maps == 1 else f"{stage.maps} maps"
+        size = f"{maps}\n{stage.side} x {stage.side}"
+        if stage.side == 1:
+            size = f"{stage.maps} numbers"
         ax.text(center, corner[1] - 0.12, size, ha="center", va="top", fontsize=7,
                 bbox=PAPER, zorder=3)  # fmt: skip
         ax.text(center, middle + height / 2 + 0.12, stage.layers, ha="left",
-                va="bottom", fontsize=7, rotation=35)  # fmt: skip
+                va="bottom", fontsize=7, rotation=35, bbox=PAPER, zorder=3)  # fmt: skip
         if end is not None:
             _arrow(ax, (end, middle), (left, middle))
         centers.append(center)

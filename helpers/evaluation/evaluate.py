@@ -37,7 +37,7 @@ class Evaluation:
 
     @cached_property
     def estimates(self) -> dict[str, Estimate]:
-        """The mean of each error with its 95 % interval, by name."""
+        """The mean of each error with its 95% interval, by name."""
         return {name: bootstrap(e, self.group) for name, e in self.errors.items()}
 
     @property

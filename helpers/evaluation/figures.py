@@ -14,7 +14,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from helpers.evaluation.metrics import Estimate
 
-DPI = 80  # small images keep the notebooks under 1 MB
+DPI = 150  # of charts
+IMAGE_DPI = 80  # of rows of images; it keeps the notebooks under 1 MB
 TRAINING_LINE, TEST_LINE = ".-", ".--"  # solid, dashed; validation is dashed too
 NETWORK_COLOR = "C{}"  # both curves of network 0, 1, ...
 PREDICTED_COLOR, TRUE_COLOR = "tab:orange", "tab:blue"
@@ -29,14 +30,14 @@ def show_images(
     """Draw a grid of images (N, 3, H, W) uint8 BGR."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    fig, axes = _subplots(rows, columns, 1.15, 1.35 if titles else 1.15)
+    fig, axes = _subplots(rows, columns, 1.15, 1.35 if titles else 1.15, IMAGE_DPI)
     _fill(axes.ravel(), images, titles)
     return fig
 
 
 def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> Figure:
     """Draw named rows of images, each (N, 3, H, W) uint8 BGR, one column per image."""
-    fig, axes = _subplots(len(rows), max(map(len, rows.values())), 1.15, 1.2)
+    fig, axes = _subplots(len(rows), max(map(len, rows.values())), 1.15, 1.2, IMAGE_DPI)
     for number, (name, images) in enumerate(rows.items()):
         _fill(axes[number], images, () if number else titles)
         ax = axes[number, 0]
@@ -53,7 +54,7 @@ def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figu
     widths = [image.shape[1] / image.shape[0] * height for image in pictures.values()]
     count = len(pictures)
     fig, axes = _subplots(
-        1, count, sum(widths) / count, height + 0.3, width_ratios=widths
+        1, count, sum(widths) / count, height + 0.3, IMAGE_DPI, width_ratios=widths
     )
     for ax, (name, image_bgr) in zip(axes.flat, pictures.items(), strict=True):
         ax.imshow(image_bgr[..., ::-1])
@@ -150,7 +151,7 @@ def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
 
 
 def error_bars(errors: Mapping[str, Estimate]) -> Figure:
-    """Draw the error of each named predictor as a bar with its 95 % interval."""
+    """Draw the error of each named predictor as a bar with its 95% interval."""
     fig, axes = _subplots(1, 1, 6, 0.6 + 0.32 * len(errors))
     ax = axes[0, 0]
     means = [value.mean for value in errors.values()]
@@ -162,7 +163,7 @@ def error_bars(errors: Mapping[str, Estimate]) -> Figure:
     ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.ticklabel_format(axis="x", scilimits=(0, 0))
-    ax.set_xlabel("test MSE of a*, b* (scale S), 95 % interval")
+    ax.set_xlabel("test MSE of a*, b* (scale S), 95% interval")
     ax.grid(alpha=0.3, axis="x")
     return fig
 
@@ -178,7 +179,7 @@ def compare_with_published(rows: Mapping[str, tuple[dict, float | None]]) -> Fig
         spans = [[mse["mean"] - mse["low"]], [mse["high"] - mse["mean"]]]
         ax.errorbar(mse["mean"], place, xerr=spans, fmt="o", color=PREDICTED_COLOR,
                     markersize=4, linewidth=1,
-                    label="" if place else "ours, 95 % interval")  # fmt: skip
+                    label="" if place else "ours, 95% interval")  # fmt: skip
         if published:
             ax.plot(published, place, "x", color=TRUE_COLOR, markersize=5)
     if any(published for _, published in rows.values()):
@@ -276,10 +277,12 @@ def to_rgb(image: torch.Tensor) -> np.ndarray:
     return image.flip(0).permute(1, 2, 0).cpu().numpy()
 
 
-def _subplots(rows: int, columns: int, width: float, height: float, **options):
+def _subplots(
+    rows: int, columns: int, width: float, height: float, dpi: int = DPI, **options
+):
     """Return a figure and its axes (rows, columns), each width x height inches."""
     return plt.subplots(
-        rows, columns, figsize=(columns * width, rows * height), dpi=DPI,
+        rows, columns, figsize=(columns * width, rows * height), dpi=dpi,
         layout="constrained", squeeze=False, **options,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images with its 95 % bootstrap interval; `unit` is what is resampled."""
+    """A mean over images with its 95% bootstrap interval; `unit` is what is resampled."""
 
     mean: float
     low: float
@@ -98,7 +98,7 @@ def colorfulness(image_bgr: np.ndarray) -> float:
 
 
 def bootstrap(values, groups=None, seed: int = 0) -> Estimate:
-    """Return the mean of per-image values with its 95 % percentile interval.
+    """Return the mean of per-image values with its 95% percentile interval.
 
     values  (N,) one number per image
     groups  (N,) the sitter of each image. Images of one sitter are not independent, so

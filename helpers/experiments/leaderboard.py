@@ -92,7 +92,7 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
         TITLE,
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
-        "over the test images, with a 95 % bootstrap interval over the sitters, or over "
+        "over the test images, with a 95% bootstrap interval over the sitters, or over "
         "the images if the sitters are unknown. *Single pass*: without averaging over the "
         "mirror image. *Epochs*: those trained and, after the slash, those in the full "
         "profile. *Ratio*: our MSE divided by the published one.",

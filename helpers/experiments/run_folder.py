@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from helpers.data.faces import FaceSet, Split
 from helpers.data.images import write_image
 from helpers.evaluation.figures import compare_with_published
+from helpers.evaluation.small_png import use_small_png
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import get_experiment, get_profile
 from helpers.experiments.tables import Row, task_tables
@@ -134,6 +135,7 @@ def start_run(notebook: str, **parameters) -> Run:
     run = Run(notebook, parameters)
     set_seed(parameters["seed"])
     keep_freed_memory()
+    use_small_png()
     print(
         f"torch {torch.__version__} on {run.device}, {torch.get_num_threads()} threads; "
         f"profile {parameters['profile']}"
@@ -230,7 +232,7 @@ def results_page(results: dict) -> str:
     lines += [
         f"{data['training_images']} training and {data['test_images']} test images from "
         f"{data['source']}, split {data['split']}. Test MSE of a*, b* on scale S "
-        "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2) with a 95 % bootstrap "
+        "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2) with a 95% bootstrap "
         "interval over the sitters in the test set, or over its images if the sitters are "
         "unknown. *Single pass*: without averaging over the mirror image, for networks "
         "that use it.",

@@ -1,5 +1,7 @@
 """Tests of the benchmark; none of them depends on real timings."""
 
+import json
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -129,6 +131,8 @@ def test_several_processes_count_the_images_of_all():
     assert two["peak_memory"] > 1.5 * one["peak_memory"]
     (speed,) = two["speeds"].values()
     assert speed["images_per_second"] > 0
+    from_json = json.loads(json.dumps([one, two]))  # the keys are text now
+    assert table(from_json) == table([one, two])
     lines = table([one, two]).splitlines()
     assert len(lines) == 3
     assert lines[1].startswith("+ small") and "1.00x" in lines[1]

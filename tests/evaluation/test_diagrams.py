@@ -31,7 +31,7 @@ def test_each_stage_is_a_box_as_high_as_its_maps():
     heights = [box.get_height() for box in boxes]
     assert heights[0] > heights[1] > heights[2] < heights[3] < heights[4]
     assert boxes[2].get_width() > boxes[1].get_width() > boxes[0].get_width()
-    assert len(arrows) == 4 and "16 x 64 x 64" in texts and "L*/100" in texts
+    assert len(arrows) == 4 and "16 maps\n64 x 64" in texts and "L*/100" in texts
     lefts = [box.get_x() for box in boxes]
     ends = [box.get_x() + box.get_width() for box in boxes]
     assert all(end < left for end, left in zip(ends, lefts[1:], strict=False))
