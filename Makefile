@@ -1,6 +1,6 @@
 # make run    set up and run the quick course; results go to outputs/quick/results.md
 # make test   set up and run all tests, including the notebooks
-# make lab    set up and open JupyterLab on the notebooks
+# make lab    set up and open JupyterLab on copies of the notebooks, in outputs/lab
 # make clean  remove the environment and the caches, but not the results
 
 PYTHON ?= python3
@@ -19,7 +19,8 @@ test: $(READY)
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(ARGS)
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/deepcolor student outputs/lab --solutions --keep
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" outputs/lab/00_start.ipynb
 
 # Execute all notebooks in place on the portraits, so they can be committed with outputs.
 notebooks: $(READY)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from helpers.cli_handin import COMMANDS
 from helpers.cli_options import (
     COUNT,
     DEFAULT_SEED,
@@ -35,6 +36,10 @@ from helpers.files import InputError
 def main(debug: bool):
     """Deep colorization: networks that predict a*, b* of a photograph from its L*."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
+for command in COMMANDS:
+    main.add_command(command)
 
 
 @main.command()

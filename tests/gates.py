@@ -8,13 +8,14 @@ from pathlib import Path
 
 import nbformat
 
+from helpers.apps.student import without_solution
+
 MAX_BYTES = 1_000_000
 MAX_CELL_LINES = 40
 MAX_MEDIAN_LINES = 10
 MAX_COLUMNS = 88
 MIN_CHECKED = 5
 MIN_EXERCISES = 3
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CLOSING = ["## Checks", "## Summary", "## Exercises", "## References"]
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|Users|work|mnt|data)/")
 
@@ -112,15 +113,6 @@ def _exercises(code) -> list[str]:
         if not is_valid(without_solution(code[number].source)):
             found.append("has a solution that cannot be taken out")
     return found
-
-
-def without_solution(source: str) -> str:
-    """Return a cell without the lines from BEGIN to END, or "" if they are not there."""
-    lines = source.splitlines()
-    marks = [i for i, line in enumerate(lines) if line.strip() in (BEGIN, END)]
-    if [lines[i].strip() for i in marks] != [BEGIN, END]:
-        return ""
-    return "\n".join(lines[: marks[0]] + lines[marks[1] + 1 :])
 
 
 def is_valid(source: str) -> bool:
