@@ -2,6 +2,8 @@
 
 import click
 
+from helpers.cli_options import images_option, run_dir_option
+
 COMMANDS = []
 
 
@@ -25,3 +27,31 @@ def student(folder, solutions, keep):
     from helpers.apps.student import copy_notebooks
 
     copy_notebooks(folder, solutions=solutions, keep=keep, log=click.echo)
+
+
+@command
+@click.argument("submission", default="outputs/quick", metavar="[DIR|ZIP]")
+@images_option
+def grade(submission, images):
+    """Grade a run folder or a submission by evidence; by default, outputs/quick."""
+    from helpers.apps.grade import grade as grade_submission
+
+    grade_submission(submission, images, log=click.echo)
+
+
+@command
+@click.argument("results", metavar="RESULTS.json")
+@click.option(
+    "--only", default="", metavar="NAME", help="Only this network, or this notebook."
+)
+@images_option
+@run_dir_option
+def reproduce(results, only, images, run_dir):
+    """Run again what a results file claims, and compare the errors.
+
+    RESULTS.json is that of a run folder, metrics.json of one training run, or a file in
+    reference/.
+    """
+    from helpers.apps.reproduce import reproduce as run_again
+
+    run_again(results, only=only, images=images, run_dir=run_dir, log=click.echo)

@@ -1,0 +1,144 @@
+"""Run again what a results file claims, and compare.
+
+A results file is results.json of a run folder, the metrics.json of one training run, or a
+file in reference/. The same seed, split and protocol are used; the data must be the same.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from helpers.apps.runner import run_notebooks
+from helpers.data.faces import PORTRAITS, FaceSet, load_faces
+from helpers.experiments.run import folder_of, train_one
+from helpers.experiments.run_folder import environment
+from helpers.files import InputError, WorkFailed, read_json
+
+TOLERANCE = 0.1  # relative; see README, Guarantees: training differs between machines
+COMPARED = ("python", "processor", "threads", "gpu")
+
+
+def reproduce(
+    file: Path,
+    *,
+    only: str = "",
+    images: str = "",
+    run_dir: str = "",
+    log: Callable[[str], None] = print,
+) -> None:
+    """Run again what `file` claims; print each claimed error beside the reproduced one.
+
+    only     one network, or one notebook by its name or number; by default, all
+    images   where the images are now; by default, where they were
+    run_dir  folder for the new results; by default, a scratch folder
+
+    Raises InputError if the file claims nothing of that name or the images differ, and
+    WorkFailed if an error differs from the claimed one by more than `TOLERANCE`.
+    """
+    file = Path(file).expanduser()
+    if file.is_dir():
+        file /= "results.json"
+    content = read_json(file)
+    claims = dict(claims_of(content, only))
+    if not claims:
+        raise InputError(f"{file}: claims nothing about {only or 'any network'}")
+    before = content.get("environment") or _beside(file, "environment.json")
+    for line in differences(before):
+        log(line)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(run_dir or scratch)
+        again = _again(content, claims, folder, images, log)
+    missed = list(_compare(claims, again, log))
+    if missed:
+        raise WorkFailed(
+            f"{len(missed)} of {len(claims)} not reproduced within {TOLERANCE:.0%}: "
+            f"{', '.join(missed)}"
+        )
+    log(f"all {len(claims)} errors are reproduced within {TOLERANCE:.0%}")
+
+
+def claims_of(content: Mapping, only: str = "") -> Iterator[tuple[str, float]]:
+    """Yield name and test MSE of each claimed result, as "notebook: network"."""
+    notebooks = content.get("notebooks") or {"": content}
+    if not all("networks" in metrics for metrics in notebooks.values()):
+        raise InputError("not a results file; give results.json of a run folder")
+    for notebook, metrics in notebooks.items():
+        for name, row in metrics["networks"].items():
+            if only in ("", name, notebook, notebook[:2]):
+                yield (
+                    f"{notebook}: {name}" if notebook else name,
+                    row["test_mse"]["mean"],
+                )
+
+
+def differences(before: Mapping) -> Iterator[str]:
+    """Yield a line for each difference between that machine and this one."""
+    now = environment()
+    for name in COMPARED:
+        if before.get(name) != now[name]:
+            yield f"{name} differs: {before.get(name)} then, {now[name]} now"
+    for package, version in before.get("versions", {}).items():
+        if version != now["versions"].get(package):
+            yield f"{package} differs: {version} then, {now['versions'][package]} now"
+
+
+def _again(
+    content: Mapping, claims, folder: Path, images: str, log
+) -> dict[str, float]:
+    """Run notebooks or trainings again; return the new errors under the same names."""
+    if "notebooks" in content:
+        return _run_again(content["notebooks"], claims, folder, images, log)
+    given, data = content["parameters"], content["data"]
+    source = images or (PORTRAITS if data["synthetic"] else data["source"])
+    keys = ("profile", "split", "seed", "epochs")
+    how = {key: given[key] for key in keys}
+    train_one(given["name"], **how, images=source, run_dir=str(folder), log=log)
+    found = read_json(folder_of(folder, given["name"], given["seed"]) / "metrics.json")
+    _check_data(data, found["data"])
+    return dict(claims_of(found))
+
+
+def _run_again(notebooks: Mapping, claims, folder: Path, images: str, log) -> dict:
+    names = sorted({claim.split(":")[0] for claim in claims})
+    given = dict(notebooks[names[0]]["parameters"])
+    given |= {"images": images or given["images"]}
+    text = {key: str(value) for key, value in given.items() if key != "run_dir"}
+    faces = load_faces(given["images"])  # before hours of work
+    then = [notebooks[name]["data"] for name in names]
+    if faces.data_hash() not in {data["hash"] for data in then}:
+        _check_data(then[0], _described(faces))
+    run_notebooks(folder, text, only=names, log=log)
+    return dict(claims_of(read_json(folder / "results.json")))
+
+
+def _described(faces: FaceSet) -> dict:
+    return {"hash": faces.data_hash(), "images": len(faces), "source": faces.source}
+
+
+def _check_data(then: Mapping, now: Mapping) -> None:
+    if then["hash"] != now["hash"]:
+        raise InputError(
+            f"the images differ: {then['images']} from {then['source']} then, "
+            f"{now['images']} from {now['source']} now; give the same ones with --images"
+        )
+
+
+def _compare(claims: Mapping, again: Mapping, log) -> Iterator[str]:
+    """Print a table; yield the names of the errors that were not reproduced."""
+    width = max(map(len, claims))
+    log(f"{'test MSE':<{width}}     claimed  reproduced  difference")
+    for name, claimed in claims.items():
+        found = again.get(name)
+        if found is None:
+            log(f"{name:<{width}}  {claimed:>10.3e}        none")
+            yield name
+            continue
+        change = found / claimed - 1
+        log(f"{name:<{width}}  {claimed:>10.3e}  {found:>10.3e}  {change:>+10.1%}")
+        if not abs(change) <= TOLERANCE:
+            yield name
+
+
+def _beside(file: Path, name: str) -> dict:
+    path = file.with_name(name)
+    return read_json(path) if path.is_file() else {}

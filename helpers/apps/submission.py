@@ -1,0 +1,252 @@
+"""What is graded: a run folder of this course, or a folder of another author's solution.
+
+Both offer the same methods, so that the checks in `helpers.apps.evidence` are the same.
+Another author's solution needs a file `submission.py` next to its notebooks; README,
+"Grading", describes it. Grading executes that file.
+"""
+
+import importlib.util
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import nn
+
+from helpers.apps.runner import NOTEBOOKS
+from helpers.data.augment import augment_copies
+from helpers.data.faces import (
+    FaceSet,
+    embedded_portraits,
+    find_images,
+    load_faces,
+    split_faces,
+)
+from helpers.data.images import IMAGE_SUFFIXES, decode_image, open_source, to_square
+from helpers.data.lab import to_lab_images
+from helpers.files import PROJECT, InputError, read_json
+from helpers.training.weights import load_weights
+
+ADAPTER = "submission.py"
+FUNCTIONS = ("files", "load", "split", "augment", "to_lab", "regressor", "colorizer")
+SIDE = 128
+# In a run folder: task, notebook, weights, the network's name in its metrics.json
+NETWORKS = {
+    "regressor": ("04_regressor", "regressor.safetensors", "regressor/batchnorm"),
+    "colorizer": ("05_colorizer", "linear.safetensors", "colorizer, N = 4"),
+}
+
+
+class Natural(nn.Module):
+    """A network of this course as the checks want it: from L*/100 to natural a*, b*."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, L: torch.Tensor) -> torch.Tensor:
+        """Map L*/100 (B, 1, 128, 128) to natural ab, (B, 2) or (B, 2, 128, 128)."""
+        return self.net.predict(L * 100)
+
+
+class RunSubmission:
+    """A run folder that `deepcolor run` has written."""
+
+    kind = "run folder of this course"
+
+    def __init__(self, folder: Path, images: str = ""):
+        self.folder, self.notebooks = folder, folder / "notebooks"
+        self.originals = NOTEBOOKS
+        self.results = read_json(folder / "results.json")["notebooks"]
+        if not self.results:
+            raise InputError(
+                f"{folder}/results.json: no notebook has finished; run again"
+            )
+        first = next(iter(self.results.values()))
+        self.parameters, self.data = first["parameters"], first["data"]
+        self._images = images or self.parameters["images"]
+
+    @cached_property
+    def faces(self) -> FaceSet:
+        """The images of the run."""
+        return load_faces(self._images)
+
+    def load(self) -> torch.Tensor:
+        """Return all images (n, 3, 128, 128) float32 BGR in 0..1."""
+        return self.faces.images.float() / 255
+
+    def file(self, number: int) -> bytes:
+        """Return the bytes of the file that image `number` was read from."""
+        source = open_source(find_images(self._images) or embedded_portraits())
+        return source.read(self.faces.names[number])
+
+    def split(self) -> tuple[list[int], list[int]]:
+        """Return the indices of the training and of the test images."""
+        record = read_json(self.folder / "split.json")
+        places = {name: i for i, name in enumerate(self.faces.names)}
+        known = {
+            part: [places.get(x, -1) for x in record[part]]
+            for part in record
+            if part in ("train", "test")
+        }
+        return known["train"], known["test"]
+
+    def whole_split(self) -> tuple[int, int]:
+        """Return the sizes of both sets before a profile shortens the training set."""
+        given = {"by": self.parameters["split"], "seed": self.parameters["seed"]}
+        split = split_faces(self.faces, **given)
+        return len(split.train), len(split.test)
+
+    def test_images(self) -> torch.Tensor:
+        """Return the images on which the networks are tested, as in `load`."""
+        return self.load()[self.split()[1]]
+
+    def augment(self, images: torch.Tensor) -> torch.Tensor:
+        """Return ten times as many images."""
+        levels = (images * 255).round().to(torch.uint8)
+        return augment_copies(levels, 10, self.parameters["seed"]).float() / 255
+
+    def to_lab(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (n, 3, 128, 128) float32: L*, a*, b* in natural units."""
+        lab = to_lab_images((images * 255).round().to(torch.uint8))
+        return torch.cat([lab.L.float(), lab.ab.float()], dim=1)
+
+    def network(self, task: str) -> nn.Module:
+        """Return the trained "regressor" or "colorizer"; raises InputError."""
+        notebook, weights, _ = NETWORKS[task]
+        return Natural(load_weights(self.folder / notebook / weights)[0]).eval()
+
+    def reported(self, task: str) -> float | None:
+        """Return the test MSE on scale S that is claimed for a network."""
+        notebook, _, name = NETWORKS[task]
+        networks = self.results.get(notebook, {"networks": {}})["networks"]
+        return networks[name]["test_mse"]["mean"] if name in networks else None
+
+    def pictures(self, part: str) -> list[Path]:
+        """Return the colorized "train" or "test" images."""
+        return _pictures(self.folder / "colorized" / part)
+
+    def report(self) -> Path | None:
+        """Return the written report."""
+        return _first(self.folder, "report.pdf")
+
+    def tour(self) -> Path | None:
+        """Return the film of the tour."""
+        return _first(self.folder, "videotour/*.mp4") or _first(
+            PROJECT, "videotour/*.mp4"
+        )
+
+
+class OtherSubmission:
+    """A folder with notebooks and an adapter of another author, see `ADAPTER`."""
+
+    kind = "solution of another author"
+    originals = None
+    results: dict = {}  # noqa: RUF012
+
+    def __init__(self, folder: Path, images: str = ""):
+        self.folder, self.module = folder, _import(folder / ADAPTER)
+        missing = [name for name in FUNCTIONS if not hasattr(self.module, name)]
+        if missing:
+            raise InputError(f"{folder / ADAPTER}: lacks {', '.join(missing)}; add it")
+        self.notebooks = folder / getattr(self.module, "NOTEBOOKS", "notebooks")
+
+    def load(self) -> torch.Tensor:
+        """Return all images, see `RunSubmission`."""
+        return self._images
+
+    @cached_property
+    def _images(self) -> torch.Tensor:
+        return self.module.load()
+
+    def file(self, number: int) -> bytes:
+        """Return the bytes of the file that image `number` was read from."""
+        return Path(self.module.files()[number]).read_bytes()
+
+    def split(self) -> tuple[list[int], list[int]]:
+        """Return the indices of the training and of the test images."""
+        train, test = self.module.split()
+        return [int(i) for i in train], [int(i) for i in test]
+
+    def whole_split(self) -> tuple[int, int]:
+        """Return the sizes of both sets."""
+        train, test = self.split()
+        return len(train), len(test)
+
+    def test_images(self) -> torch.Tensor:
+        """Return the images on which the networks are tested."""
+        given = getattr(self.module, "test_images", None)
+        return given() if given else self.load()[self.split()[1]]
+
+    def augment(self, images: torch.Tensor) -> torch.Tensor:
+        """Return ten times as many images."""
+        return self.module.augment(images)
+
+    def to_lab(self, images: torch.Tensor) -> torch.Tensor:
+        """Return L*, a*, b* in natural units."""
+        return self.module.to_lab(images)
+
+    def network(self, task: str) -> nn.Module:
+        """Return the trained "regressor" or "colorizer", in the mode of its author."""
+        return getattr(self.module, task)()
+
+    def reported(self, task: str) -> float | None:
+        """Return the test MSE on scale S that is claimed for a network."""
+        return getattr(self.module, "REPORTED", {}).get(task)
+
+    def pictures(self, part: str) -> list[Path]:
+        """Return the colorized "train" or "test" images."""
+        folder = self.folder / getattr(self.module, "COLORIZED", "colorized")
+        return _pictures(folder / part)
+
+    def report(self) -> Path | None:
+        """Return the written report."""
+        return _first(self.folder, "*report*.pdf")
+
+    def tour(self) -> Path | None:
+        """Return the film of the tour."""
+        return _first(self.folder, "videotour/*.mp4")
+
+
+def open_submission(folder: Path, images: str = "") -> RunSubmission | OtherSubmission:
+    """Open a run folder, or a folder with an adapter.
+
+    images  the images of a run whose folder or zip has moved
+
+    Raises InputError if it is neither.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / ADAPTER).is_file():
+        return OtherSubmission(folder, images)
+    if (folder / "results.json").is_file():
+        return RunSubmission(folder, images)
+    raise InputError(
+        f"{folder}: neither results.json nor {ADAPTER} is there; give a run folder, for "
+        "example outputs/quick, or see README, Grading"
+    )
+
+
+def read_square(data: bytes) -> torch.Tensor:
+    """Return an image file as (3, 128, 128) float32 BGR in 0..1, our own way."""
+    image_bgr: np.ndarray = to_square(decode_image(data), SIDE)
+    return torch.from_numpy(image_bgr).permute(2, 0, 1).float() / 255
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _first(folder: Path, pattern: str) -> Path | None:
+    return next(iter(sorted(folder.glob(pattern))), None)
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("submission", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: cannot be imported ({reason})") from error
+    return module

@@ -1,0 +1,286 @@
+"""`deepcolor grade`: an honest solution of another author, and tampered ones."""
+
+import importlib.util
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import nbformat
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from helpers.apps.grade import grade
+from helpers.cli import main
+from helpers.data.faces import load_faces
+from helpers.files import InputError, read_json
+
+SOLUTION = Path(__file__).with_name("other_solution")
+FILM_SECONDS = 330
+
+
+def import_solution(folder):
+    spec = importlib.util.spec_from_file_location("solution", folder / "submission.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def to_picture(image):
+    """Convert (3, H, W) float BGR in 0..1 to what cv2.imwrite takes."""
+    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory):
+    """Return the folder of a complete submission by another author."""
+    folder = tmp_path_factory.mktemp("honest")
+    shutil.copy(SOLUTION / "submission.py", folder)
+    (folder / "reported.txt").write_text("{}")
+    (folder / "images").mkdir()
+    for number, image in enumerate(load_faces("portraits").images[:40]):
+        cv2.imwrite(
+            str(folder / "images" / f"{number:02}.png"), to_picture(image / 255.0)
+        )
+    solution, reported = import_solution(folder), {}
+    for name in ("regressor", "colorizer"):
+        torch.manual_seed(0)
+        net = getattr(solution, name.capitalize())()
+        reported[name] = solution.train(net)
+        torch.save(net.state_dict(), folder / f"{name}.pt")
+    (folder / "reported.txt").write_text(repr(reported))
+    write_pictures(folder, solution)
+    write_notebook(folder)
+    (folder / "my_report.pdf").write_bytes(b"%PDF-1.7")
+    write_film(folder / "videotour" / "tour.mp4")
+    return folder
+
+
+def write_pictures(folder, solution):
+    images, net = solution.load(), solution.colorizer()
+    for part, index in zip(("train", "test"), solution.split(), strict=True):
+        (folder / "colorized" / part).mkdir(parents=True)
+        lab = solution.to_lab(images[index[:2]])
+        with torch.no_grad():
+            lab[:, 1:] = net(lab[:, :1] / 100)
+        for number, one in enumerate(lab):
+            bgr = cv2.cvtColor(one.permute(1, 2, 0).numpy(), cv2.COLOR_LAB2BGR)
+            path = folder / "colorized" / part / f"{number}.png"
+            cv2.imwrite(str(path), (bgr * 255).round().astype(np.uint8))
+
+
+def write_notebook(folder):
+    source = "import torch\ndevice = torch.cuda.is_available()\nnet.to(device)"
+    output = new_output("stream", name="stdout", text="epoch 1\n")
+    cell = new_code_cell(source, execution_count=1, outputs=[output])
+    (folder / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=[cell]), folder / "notebooks" / "all.ipynb")
+
+
+def write_film(path):
+    """Write a film of 330 frames at one frame per second."""
+    path.parent.mkdir()
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 1, (64, 64))
+    for number in range(FILM_SECONDS):
+        film.write(np.full((64, 64, 3), number % 255, np.uint8))
+    film.release()
+
+
+@pytest.fixture
+def copy(honest, tmp_path):
+    return shutil.copytree(honest, tmp_path / "submission")
+
+
+def failures(folder, **given):
+    """Return the failed checks of each component that does not pass."""
+    grade(folder, log=lambda line: None, **given)
+    content = read_json(folder / "grade.json")
+    found = {
+        c["title"]: [f["check"] for f in c["findings"] if not f["holds"]]
+        for c in content["components"]
+    }
+    found["whole"] = [f["check"] for f in content["whole"] if not f["holds"]]
+    return {title: checks for title, checks in found.items() if checks}
+
+
+def test_an_honest_solution_of_another_author_gets_full_marks(copy):
+    assert failures(copy) == {}
+    content = read_json(copy / "grade.json")
+    assert content["points"] == 100
+    assert all(c["verdict"] == "pass" for c in content["components"])
+    page = (copy / "grade.html").read_text()
+    assert "100 of 100" in page and "Batch normalization" in page
+
+
+def replace(folder, old, new, file="submission.py"):
+    path = folder / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def augmented_test_images(folder):
+    replace(folder, "class Regressor", TEST_IMAGES + "class Regressor")
+
+
+TEST_IMAGES = """def test_images():
+    return augment(load()[split()[1]])
+
+
+"""
+
+
+def wrong_stride(folder):
+    replace(folder, "nn.Conv2d(channels, 3, 3, 2, 1), nn.BatchNorm2d(3), nn.ReLU()]\n"
+            "            channels = 3\n        self.layers = nn.Sequential(*layers, nn.Conv2d(3, 2, 3, 2, 1))",  # noqa: E501
+            "nn.Conv2d(channels, 3, 3, 1, 1), nn.BatchNorm2d(3), nn.ReLU()]\n"
+            "            channels = 3\n        self.layers = nn.Sequential(*layers, nn.Conv2d(3, 2, 3, 2, 1), nn.AdaptiveAvgPool2d(1))")  # noqa: E501  # fmt: skip
+
+
+def typed_error(folder):
+    content = eval((folder / "reported.txt").read_text())
+    content["colorizer"] = 2.7e-5
+    (folder / "reported.txt").write_text(repr(content))
+
+
+def training_mode(folder):
+    replace(folder, "colorizer.pt\"))\n    return net.eval()", "colorizer.pt\"))\n    return net.train()")  # noqa: E501  # fmt: skip
+
+
+def swapped_channels(folder):
+    replace(folder, "np.stack(images))", "np.stack(images)[..., ::-1].copy())")
+
+
+def missing_notebook(folder):
+    (folder / "notebooks" / "all.ipynb").unlink()
+
+
+def not_executed(folder):
+    replace(
+        folder, '"execution_count": 1', '"execution_count": 3', "notebooks/all.ipynb"
+    )
+
+
+def other_weights(folder):
+    torch.manual_seed(5)
+    torch.save(
+        import_solution(folder).Colorizer().state_dict(), folder / "colorizer.pt"
+    )
+
+
+def leaked_images(folder):
+    replace(folder, "return order[num_test:], order[:num_test]",
+            "return order[num_test - 2 :], order[:num_test]")  # fmt: skip
+
+
+def leaked_copies(folder):
+    shutil.copy(folder / "images" / "00.png", folder / "images" / "99.png")
+    for number in range(1, 12):  # some of the copies are on the other side
+        image = cv2.imread(str(folder / "images" / f"{number:02}.png"))
+        cv2.imwrite(str(folder / "images" / f"m{number:02}.png"), image[:, ::-1])
+
+
+def not_natural_units(folder):
+    replace(folder, "cv2.COLOR_BGR2LAB)", "cv2.COLOR_BGR2LAB) / 100")
+
+
+def five_copies(folder):
+    replace(folder, "range(9)", "range(4)")
+
+
+def no_darkening(folder):
+    replace(folder, "rng.uniform(0.6, 1.0)", "1.0")
+
+
+def pictures_of_others(folder):
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    for path in (folder / "colorized" / "test").iterdir():
+        cv2.imwrite(str(path), noise)
+
+
+def no_batchnorm(folder):
+    replace(folder, "[nn.BatchNorm2d(3), nn.ReLU()]", "[nn.Identity(), nn.ReLU()]")
+
+
+def short_film(folder):
+    shutil.rmtree(folder / "videotour")
+    (folder / "my_report.pdf").unlink()
+
+
+TAMPERED = {
+    augmented_test_images: ("Augment the dataset", "test images are not augmented"),
+    wrong_stride: (
+        "Build a simple regressor",
+        "seven convolutions, each halves the image",
+    ),
+    typed_error: (
+        "Colorize the image",
+        "the reported test MSE is that of these weights",
+    ),
+    training_mode: ("Batch normalization", "colorizer: evaluation mode in the test"),
+    swapped_channels: (
+        "Load the dataset",
+        "channels blue, green, red, as OpenCV reads them",
+    ),
+    missing_notebook: ("whole", "all notebooks are there"),
+    not_executed: ("whole", "all was run as it is"),
+    other_weights: (
+        "Colorize the image",
+        "the reported test MSE is that of these weights",
+    ),
+    leaked_images: ("Training", "no test image is in the training set"),
+    leaked_copies: ("Training", "no test image is in the training set"),
+    not_natural_units: ("Convert to L*a*b*", "a*, b* in natural units"),
+    five_copies: ("Augment the dataset", "ten times as many"),
+    no_darkening: (
+        "Augment the dataset",
+        "one random factor from 0.6 to 1 for all channels",
+    ),
+    pictures_of_others: ("Training", "it is a test image with its own L*"),
+    no_batchnorm: ("Colorize the image", "the check could be made"),
+    short_film: ("Report and video tour", "a written report"),
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda f: f.__name__)
+def test_a_tampered_submission_is_caught_and_the_fault_is_named(tamper, copy):
+    tamper(copy)
+    component, check = TAMPERED[tamper]
+    found = failures(copy)
+    assert check in found[component], found
+
+
+def test_a_zip_is_graded_and_the_result_is_written_beside_it(copy, tmp_path):
+    file = tmp_path / "handed_in.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in copy.rglob("*"):
+            archive.write(path, Path("work") / path.relative_to(copy))
+    grade(file, log=lambda line: None)
+    assert read_json(tmp_path / "grade.json")["points"] == 100
+
+
+def test_what_cannot_be_graded_is_one_line(tmp_path, copy):
+    with pytest.raises(InputError, match=r"neither results.json nor submission\.py"):
+        grade(tmp_path / "nothing")
+    (tmp_path / "bad.zip").write_bytes(b"PK not a zip")
+    with pytest.raises(InputError, match=r"bad.zip: not a complete zip file"):
+        grade(tmp_path / "bad.zip")
+    replace(copy, "def augment", "def other_name")
+    with pytest.raises(InputError, match="lacks augment"):
+        grade(copy)
+    (copy / "submission.py").write_text("import no_such_package")
+    result = CliRunner().invoke(main, ["grade", str(copy)])
+    assert result.exit_code == 2 and "No module named" in result.output
+
+
+def test_an_error_in_the_submission_fails_its_check_and_no_other(copy):
+    replace(
+        copy, "def augment(images):", "def augment(images):\n    raise ValueError('x')"
+    )
+    assert failures(copy) == {"Augment the dataset": ["the check could be made"]}
+    content = json.loads((copy / "grade.json").read_text())
+    assert content["points"] == 90

@@ -1,0 +1,111 @@
+import pytest
+from click.testing import CliRunner
+
+from helpers.apps import reproduce as module
+from helpers.apps.reproduce import claims_of, differences, reproduce
+from helpers.cli import main
+from helpers.experiments.run import folder_of, train_one
+from helpers.experiments.run_folder import environment
+from helpers.files import InputError, WorkFailed, read_json, write_json
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the metrics.json of a short training run on the portraits."""
+    folder = tmp_path_factory.mktemp("run")
+    how = {"images": "portraits", "epochs": 1, "device": "cpu", "run_dir": str(folder)}
+    train_one("report000/regressor", **how, log=lambda line: None)
+    return folder_of(folder, "report000/regressor", 4) / "metrics.json"
+
+
+def test_a_training_run_is_reproduced(trained):
+    lines = []
+    reproduce(trained, log=lines.append)
+    assert lines[-1] == "all 1 errors are reproduced within 10%"
+    (row,) = [x for x in lines if x.startswith("report000/regressor ") and "e-" in x]
+    assert row.endswith("+0.0%")
+
+
+def test_a_claim_that_does_not_hold_is_named(trained, tmp_path):
+    content = read_json(trained)
+    content["networks"]["report000/regressor"]["test_mse"]["mean"] /= 2
+    write_json(tmp_path / "claimed.json", content)
+    with pytest.raises(WorkFailed, match=r"1 of 1 not .* 10%: report000/regressor"):
+        reproduce(tmp_path / "claimed.json", log=lambda line: None)
+
+
+def test_other_images_are_not_compared(trained, tmp_path):
+    content = read_json(trained)
+    content["data"]["hash"] = "another"
+    write_json(tmp_path / "claimed.json", content)
+    with pytest.raises(InputError, match=r"the images differ: .* --images"):
+        reproduce(tmp_path / "claimed.json", log=lambda line: None)
+
+
+def results(tmp_path, data_hash="x"):
+    """Write the results.json of a run of two notebooks."""
+    row = {"test_mse": {"mean": 1e-4}}
+    data = {"hash": data_hash, "images": 3, "source": "a folder"}
+    parameters = {"images": "portraits", "seed": 4, "run_dir": "gone"}
+    common = {"data": data, "parameters": parameters}
+    notebooks = {
+        "04_regressor": {**common, "networks": {"one": row, "two": row}},
+        "05_colorizer": {**common, "networks": {"one": row}},
+    }
+    write_json(tmp_path / "results.json", {"notebooks": notebooks})
+    write_json(tmp_path / "environment.json", environment())
+    return tmp_path / "results.json"
+
+
+def test_claims_are_chosen_by_network_or_notebook(tmp_path):
+    content = read_json(results(tmp_path))
+    assert len(dict(claims_of(content))) == 3
+    assert list(dict(claims_of(content, "one"))) == [
+        "04_regressor: one",
+        "05_colorizer: one",
+    ]
+    assert list(dict(claims_of(content, "05"))) == ["05_colorizer: one"]
+    with pytest.raises(InputError, match="claims nothing about three"):
+        reproduce(tmp_path, only="three")
+
+
+def test_notebooks_run_again_with_their_parameters(tmp_path, monkeypatch):
+    def run_notebooks(folder, given, only, log):
+        assert given == {"images": "portraits", "seed": "4"}
+        assert only == ["04_regressor"]
+        row = {"test_mse": {"mean": 1.05e-4}}
+        networks = {"one": row, "two": row}
+        found = {"notebooks": {"04_regressor": {"networks": networks}}}
+        write_json(folder / "results.json", found)
+
+    class Faces:
+        source = "another folder"
+
+        def data_hash(self):
+            return "x"
+
+        def __len__(self):
+            return 5
+
+    monkeypatch.setattr(module, "run_notebooks", run_notebooks)
+    monkeypatch.setattr(module, "load_faces", lambda images: Faces())
+    lines = []
+    reproduce(results(tmp_path), only="04", log=lines.append)
+    assert lines[-1] == "all 2 errors are reproduced within 10%"
+    with pytest.raises(InputError, match="3 from a folder then, 5 from another folder"):
+        reproduce(results(tmp_path, "other"), only="04", log=lines.append)
+
+
+def test_another_machine_is_named():
+    now = environment()
+    assert list(differences(now)) == []
+    then = {**now, "processor": "Z80", "versions": {**now["versions"], "torch": "0.1"}}
+    found = list(differences(then))
+    assert found[0].startswith("processor differs: Z80 then, ")
+    assert found[1].startswith("torch differs: 0.1 then, ")
+
+
+def test_wrong_input_is_one_line(tmp_path):
+    write_json(tmp_path / "x.json", {"notebooks": {"a": {}}})
+    result = CliRunner().invoke(main, ["reproduce", str(tmp_path / "x.json")])
+    assert result.exit_code == 2 and "not a results file" in result.output
