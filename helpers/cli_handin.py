@@ -2,7 +2,12 @@
 
 import click
 
-from helpers.cli_options import images_option, run_dir_option
+from helpers.cli_options import (
+    POSITIVE,
+    force_option,
+    images_option,
+    run_dir_option,
+)
 
 COMMANDS = []
 
@@ -55,3 +60,58 @@ def reproduce(results, only, images, run_dir):
     from helpers.apps.reproduce import reproduce as run_again
 
     run_again(results, only=only, images=images, run_dir=run_dir, log=click.echo)
+
+
+@command
+@click.argument("run_dir", required=False, default="", metavar="[RUN_DIR]")
+@click.option(
+    "--text",
+    metavar="FILE.md",
+    help="Markdown whose sections replace those of the default text.",
+)
+@click.option("--authors", default="", metavar="NAMES", help="Names below the title.")
+@click.option(
+    "--full", is_flag=True, help="Every network and figure, on as many pages as needed."
+)
+def report(run_dir, **options):
+    """Write the report of a run as PDF and HTML, on one page.
+
+    RUN_DIR is a folder that `deepcolor run` has filled; by default, outputs/quick. The
+    sections of the text are Implementation, Evaluation, How to run, Known problems, and
+    Extra credit: Tanh, feature maps, classification.
+    """
+    from helpers.apps.report import write_report
+    from helpers.experiments.run_folder import default_run_dir
+
+    for path in write_report(default_run_dir("quick", run_dir), **options):
+        click.echo(f"wrote {path}")
+
+
+@command
+@click.argument("run_dir", default="outputs/quick", metavar="[RUN_DIR]")
+@click.option("-o", "--output", default="submission.zip", metavar="FILE.zip")
+@click.option("--with-images", is_flag=True, help="Include the images of the run.")
+@click.option(
+    "--tour-link", default="", metavar="URL", help="Where the film is shared."
+)
+@click.option(
+    "--max-size",
+    default=500,
+    type=POSITIVE,
+    show_default=True,
+    help="Largest zip file, in MB.",
+)
+@force_option
+def submit(run_dir, output, with_images, tour_link, max_size, force):
+    """Write the zip file to hand in, after grading the run folder."""
+    from helpers.apps.submit import submit as write_submission
+
+    write_submission(
+        run_dir,
+        output,
+        with_images=with_images,
+        tour_link=tour_link,
+        max_megabytes=max_size,
+        force=force,
+        log=click.echo,
+    )

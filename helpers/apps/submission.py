@@ -133,9 +133,7 @@ class RunSubmission:
 
     def tour(self) -> Path | None:
         """Return the film of the tour."""
-        return _first(self.folder, "videotour/*.mp4") or _first(
-            PROJECT, "videotour/*.mp4"
-        )
+        return find_tour(self.folder)
 
 
 class OtherSubmission:
@@ -225,6 +223,13 @@ def open_submission(folder: Path, images: str = "") -> RunSubmission | OtherSubm
         f"{folder}: neither results.json nor {ADAPTER} is there; give a run folder, for "
         "example outputs/quick, or see README, Grading"
     )
+
+
+def find_tour(run_dir: Path) -> Path | None:
+    """Return the film in the run folder or in videotour/."""
+    folders = (run_dir, PROJECT)
+    found = (_first(folder, "videotour/*.mp4") for folder in folders)
+    return next(filter(None, found), None)
 
 
 def read_square(data: bytes) -> torch.Tensor:

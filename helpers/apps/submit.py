@@ -1,0 +1,162 @@
+"""The zip file that the assignment asks for."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from helpers.apps.grade import grade
+from helpers.apps.submission import find_tour
+from helpers.data.faces import find_images
+from helpers.files import PROJECT, InputError, WorkFailed, read_json
+
+SOURCE = (
+    "README.md", "RESULTS.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py",
+    "pyproject.toml", "requirements.lock", "environment.yml", "helpers", "notebooks",
+    "tests", "weights", "reference", "slurm", "videotour/script.md", "book",
+    "face_images/README.md", "outputs/README.md",
+)  # fmt: skip
+RUN = (
+    "notebooks", "figures", "colorized", "*/metrics.json", "*/*.safetensors",
+    "*/.inputs", "*.json", "results.md", "log.txt", "report.pdf", "report.html",
+    "grade.html",
+)  # fmt: skip
+TOUR = "Report and video tour"
+GUIDE = "HAND_IN.md"
+TEXT = """# What is handed in
+
+| the assignment asks for | here |
+|---|---|
+| complete source code | `helpers/`, `notebooks/`, `tests/` |
+| the program that predicts mean chrominance | `deepcolor chrominance IMAGES...` |
+| programs to train and test the best model | `deepcolor train`, `deepcolor evaluate` |
+| the best weights | `weights/colorizer.safetensors` |
+| example colorizations of both sets | `outputs/{run}/colorized/` |
+| written report | {report} |
+| video tour | {tour} |
+| anything else needed to run it | `requirements.lock`; the images are {images} |
+
+`make run` sets everything up and runs the course; `make test` runs all tests.
+"""
+
+
+def submit(
+    run_dir: Path,
+    file: Path,
+    *,
+    with_images: bool = False,
+    tour_link: str = "",
+    max_megabytes: int = 500,
+    force: bool = False,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Grade a run folder and write the zip that is handed in; return its path.
+
+    with_images    put the images of the run into it
+    tour_link      where the film is, if it is not put into the zip
+    max_megabytes  the largest zip that may be handed in
+    force          replace `file`
+
+    Raises InputError if there is nothing to hand in or `file` exists, and WorkFailed if
+    the grade shows a fault, or if the zip would be too large.
+    """
+    run_dir, file = Path(run_dir), Path(file).expanduser()
+    if file.exists() and not force:
+        raise InputError(f"{file}: exists; choose another name, or use --force")
+    if not file.parent.is_dir():
+        raise InputError(f"{file.parent}: no such folder; create it first")
+    grade(run_dir, log=log)
+    _refuse_faults(read_json(run_dir / "grade.json"))
+    tour = None if tour_link else find_tour(run_dir)
+    members = {**_source(), **_results(run_dir)}
+    if tour:
+        members[f"videotour/{tour.name}"] = tour
+    images = find_images(_parameters(run_dir)["images"]) if with_images else None
+    if images:
+        members |= _images(images)
+    guide = TEXT.format(
+        run=run_dir.resolve().name,
+        report=_place(run_dir, "report.pdf") or "missing: `deepcolor report` writes it",
+        tour=tour_link
+        or (f"`videotour/{tour.name}`" if tour else "missing: `make tour`"),
+        images="in `face_images/`" if images else "not included",
+    )
+    size = sum(path.stat().st_size for path in members.values()) / 2**20
+    if size > 2 * max_megabytes:  # compressing would not help
+        raise WorkFailed(_too_large(size, max_megabytes, tour))
+    _write(file, members, guide)
+    size = file.stat().st_size / 2**20
+    if size > max_megabytes:
+        file.unlink()
+        raise WorkFailed(_too_large(size, max_megabytes, tour))
+    log(f"wrote {file}: {len(members) + 1} files, {size:.0f} MB")
+    return file
+
+
+def _refuse_faults(graded: dict) -> None:
+    """Raise WorkFailed if anything but the report and the tour is at fault."""
+    parts = [c["findings"] for c in graded["components"] if c["title"] != TOUR]
+    findings = [x for found in [*parts, graded["whole"]] for x in found]
+    faults = [f"{x['check']} ({x['found']})" for x in findings if not x["holds"]]
+    if faults:
+        raise WorkFailed(
+            f"not handed in: {faults[0]}; {len(faults)} faults, see grade.html"
+        )
+
+
+def _source() -> dict[str, Path]:
+    return dict(_files(PROJECT, SOURCE, ""))
+
+
+def _results(run_dir: Path) -> dict[str, Path]:
+    return dict(_files(run_dir, RUN, f"outputs/{run_dir.resolve().name}/"))
+
+
+def _files(root: Path, patterns, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Yield name in the zip and path of all files that the patterns name."""
+    for pattern in patterns:
+        for found in sorted(root.glob(pattern)):
+            inside = sorted(found.rglob("*")) if found.is_dir() else [found]
+            for path in inside:
+                parts = path.relative_to(root).parts
+                if path.is_file() and not _is_scratch(parts):
+                    yield prefix + path.relative_to(root).as_posix(), path
+
+
+def _is_scratch(parts: tuple[str, ...]) -> bool:
+    hidden = any(part.startswith(".") and part != ".inputs" for part in parts)
+    return hidden or "__pycache__" in parts or parts[-1].endswith((".pyc", ".pt"))
+
+
+def _images(path: Path) -> dict[str, Path]:
+    if path.is_file():
+        return {f"face_images/{path.name}": path}
+    return dict(_files(path, ["*"], "face_images/"))
+
+
+def _parameters(run_dir: Path) -> dict:
+    notebooks = read_json(run_dir / "results.json")["notebooks"]
+    return next(iter(notebooks.values()))["parameters"]
+
+
+def _place(run_dir: Path, name: str) -> str:
+    is_there = (run_dir / name).is_file()
+    return f"`outputs/{run_dir.resolve().name}/{name}`" * is_there
+
+
+def _too_large(size: float, limit: int, tour: Path | None) -> str:
+    step = "give --tour-link ADDRESS and share the film" if tour else "raise --max-size"
+    return f"the zip has {size:.0f} MB, more than {limit}; {step}"
+
+
+def _write(file: Path, members: dict[str, Path], guide: str) -> None:
+    scratch = file.with_name(f".{file.name}.part")
+    try:
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(GUIDE, guide)
+            for name, path in members.items():
+                archive.write(path, name)
+        scratch.replace(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot write ({error.strerror})") from error
+    finally:
+        scratch.unlink(missing_ok=True)
