@@ -25,8 +25,6 @@ COURSE = (
 
 UNCHECKED_EXERCISES = {  # their exercises still have neither solutions nor checks
     "08_extra_credit",
-    "10_global_features",
-    "11_colorize_photos",
 }
 
 
