@@ -150,11 +150,11 @@ def reference(names, **options):
 @click.option("--account", help="Account to charge for the jobs.")
 @click.option("--qos", help="Quality of service for the jobs.")
 def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **options):
-    """Train networks by NAMES or patterns ('maps/*') in parallel, and write one table."""
+    """Train networks by NAMES, patterns ('maps/*') or a YAML file; write one table."""
     from helpers.experiments.run_folder import default_run_dir
-    from helpers.experiments.sweep import run_sweep
+    from helpers.experiments.sweep import chosen, run_sweep
 
-    numbers = whole_numbers(seeds, "--seeds")
+    names, numbers = chosen(names, whole_numbers(seeds, "--seeds"))
     slurm = {"timeout_min": time, "mem_gb": memory, "gpus_per_node": gpus}
     slurm |= {"slurm_account": account, "slurm_qos": qos}
     folder = default_run_dir(profile, run_dir)

@@ -4,6 +4,7 @@ A network's training and test curves share a color and differ in line style. Row
 images are always grayscale, truth, prediction. Chrominance errors are on scale S.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -269,6 +270,26 @@ def cost_curves(seconds: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Fig
         ax.grid(alpha=0.3, which="both")
     axes[0, 0].set_ylabel("milliseconds")
     axes[0, 0].legend(fontsize=7)
+    return fig
+
+
+def cost_against_error(rows: Mapping) -> Figure:
+    """Plot each network's test MSE against its parameters and its training time.
+
+    `rows` maps names to results with test_mse, parameters and seconds.
+    """
+    fig, axes = _subplots(1, 2, 4, 3.4, sharey=True)
+    markers = itertools.cycle("os^vD<>PX*")
+    for name, row in rows.items():
+        marker, error = next(markers), row.test_mse
+        bar = [[error.mean - error.low], [error.high - error.mean]]
+        for ax, cost in zip(axes.flat, (row.parameters, row.seconds), strict=True):
+            ax.errorbar([cost], [error.mean], bar, fmt=marker, capsize=2, label=name)
+    for ax, label in zip(axes.flat, ("parameters", "seconds of training"), strict=True):
+        ax.set(xlabel=label, xscale="log", yscale="log")
+        ax.grid(alpha=0.3, which="both")
+    axes[0, 0].set_ylabel("test MSE, 95% interval")
+    axes[0, 1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 

@@ -5,6 +5,7 @@ others, and a stopped run resumes when the sweep is started again.
 """
 
 import fnmatch
+import itertools
 import json
 import os
 import statistics
@@ -16,10 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import yaml
+
 from helpers.data.faces import PORTRAITS, find_images, load_faces
+from helpers.evaluation import figures
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import EXPERIMENTS, get_experiment, get_profile
 from helpers.experiments.run import folder_of, parameters_of
+from helpers.experiments.run_folder import save_figure
 from helpers.experiments.tables import Row, markdown, task_tables
 from helpers.files import (
     PROJECT,
@@ -83,7 +89,7 @@ def run_sweep(
 ) -> Path:
     """Train every named network with every random seed; return the path of the table.
 
-    patterns  names of EXPERIMENTS, or patterns such as "maps/*"
+    patterns  names of experiments, or patterns such as "maps/*"
     jobs      simultaneous runs; 0 is one per free core, each with one thread
     cluster   "" for this machine, else submitit's name for a cluster ("slurm", "local")
     slurm     options for submitit: timeout_min, mem_gb, gpus_per_node, slurm_account...
@@ -139,6 +145,48 @@ def sweep_tasks(
         for name in names
         for seed in seeds
     ]
+
+
+def chosen(
+    names: Sequence[str], seeds: Sequence[int]
+) -> tuple[Sequence[str], Sequence[int]]:
+    """Return names and seeds, from a YAML file if one is given instead of names."""
+    if len(names) != 1 or not names[0].endswith((".yaml", ".yml")):
+        return names, seeds
+    names, given = read_grid(Path(names[0]))
+    return names, given or seeds
+
+
+def read_grid(path: Path) -> tuple[list[str], list[int]]:
+    """Read a YAML file; return the names of all its experiments, and its random seeds.
+
+        networks: [colorizer/n4]      # experiments to start from
+        settings:                     # every combination is trained
+          maps: [3, 8, 16]
+          lr: [0.01, 0.02]
+        seeds: [1, 2, 3]
+
+    Raises InputError for a file that has another form.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        settings, seeds = content.get("settings") or {}, content.get("seeds") or []
+        lists = [[f"{key}={value}" for value in settings[key]] for key in settings]
+        names = [
+            ",".join([network, *chosen])
+            for network in content["networks"]
+            for chosen in itertools.product(*lists)
+        ]
+        unknown = set(content) - {"networks", "settings", "seeds"}
+        if unknown or not all(type(seed) is int and seed >= 0 for seed in seeds):
+            raise ValueError(f"unknown: {', '.join(map(str, unknown)) or seeds}")
+    except (OSError, UnicodeError, yaml.YAMLError, AttributeError, KeyError, TypeError,
+            ValueError) as error:  # fmt: skip
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be read as a sweep ({reason}); see README, Sweeps"
+        ) from error
+    return names, seeds
 
 
 def known_names(patterns: Sequence[str]) -> list[str]:
@@ -276,7 +324,7 @@ def _line(task: SweepTask, code: int, metrics: dict | None) -> str:
 
 
 def _write_table(folder: Path, found: Sequence[tuple[SweepTask, dict]]) -> Path:
-    """Write sweep.json, and sweep.md with one row per run and means over seeds."""
+    """Write sweep.json, sweep.png, and sweep.md: one row per run and means over seeds."""
     write_json(folder / "sweep.json", {"runs": [metrics for _, metrics in found]})
     rows = [
         (str(task.seed), task.name, Row.from_json(metrics["networks"][task.name]))
@@ -300,6 +348,11 @@ def _write_table(folder: Path, found: Sequence[tuple[SweepTask, dict]]) -> Path:
                 for name, values in several
             ]
         )
+    fig = figures.cost_against_error(
+        {f"{name}, {seed}": row for seed, name, row in rows}
+    )
+    save_figure(fig, folder / "sweep.png")
+    plt.close(fig)
     path = folder / "sweep.md"
     write_atomic(path, ("\n".join(lines) + "\n").encode())
     return path

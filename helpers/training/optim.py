@@ -11,6 +11,8 @@ from torch import nn
 from helpers.files import InputError
 from helpers.training.muon import Muon
 
+OPTIMIZERS = ("adamw", "adam", "sgd", "muon")
+SCHEDULES = ("onecycle", "constant")
 DIV_FACTOR = 25  # OneCycle starts at the peak learning rate divided by this
 
 

@@ -16,8 +16,8 @@ from helpers.cli import main
 from helpers.data.faces import load_faces
 from helpers.data.portraits import write_portraits
 from helpers.experiments import sweep
-from helpers.experiments.registry import EXPERIMENTS
-from helpers.experiments.sweep import known_names, run_sweep
+from helpers.experiments.registry import EXPERIMENTS, get_experiment
+from helpers.experiments.sweep import chosen, known_names, run_sweep
 from helpers.files import InputError, WorkFailed, read_json, run_lock
 
 # Stand-in for `deepcolor train`: logs its call, then acts according to the network's name.
@@ -77,7 +77,7 @@ def run(faces, tmp_path, monkeypatch):
         path = tmp_path / "calls"
         return sorted(path.read_text().splitlines()) if path.exists() else []
 
-    call.calls = calls
+    call.calls, call.folder = calls, tmp_path
     return call
 
 
@@ -92,6 +92,7 @@ def test_every_network_is_trained_with_every_seed_and_stands_in_the_table(run):
         len(re.findall(r"^\| [12] \| maps/[38] \| 7 \|  \| 2 \| 3 s", page, re.M)) == 4
     )
     assert "| maps/3 | 2 | 1.500e-04 | 1.000e-04 | 2.000e-04 |" in page
+    assert (run.folder / "sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_done_is_skipped_and_a_change_trains_again(run):
@@ -209,6 +210,65 @@ def test_an_unknown_name_is_refused_before_anything_starts(run, name):
     with pytest.raises(InputError, match=f"network '{re.escape(name)}': unknown"):
         run(["maps/3", name])
     assert run.calls() == []
+
+
+GRID = """
+networks: [colorizer/n4, colorizer/n5]
+settings:
+  maps: [3, 8]
+  lr: [0.01, 0.02]
+seeds: [1, 2]
+"""
+
+
+def test_a_file_names_every_combination(tmp_path):
+    file = tmp_path / "class.yaml"
+    file.write_text(GRID)
+    names, seeds = chosen([str(file)], [4])
+    assert len(names) == 8 and seeds == [1, 2]
+    assert names[0] == "colorizer/n4,maps=3,lr=0.01"
+    experiment = get_experiment(names[-1])
+    assert experiment.options["maps"] == 8 and experiment.lr == 0.02
+    assert experiment.options["num_down"] == 5 and experiment.mse is None
+    file.write_text("networks: [maps/3]")
+    assert chosen([str(file)], [4]) == (["maps/3"], [4])
+    assert chosen(["maps/3"], [4]) == (["maps/3"], [4])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "networks: 3", "nets: [a]", GRID + "lr: [1]", GRID[:-7] + "[-1]"]
+)
+def test_a_file_of_another_form_is_refused(text, tmp_path):
+    (tmp_path / "class.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"class\.yaml: cannot be read as a sweep"):
+        chosen([str(tmp_path / "class.yaml")], [4])
+    with pytest.raises(InputError, match="cannot be read"):
+        chosen([str(tmp_path / "none.yaml")], [4])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("maps/3,map=8", "did you mean maps"),
+        ("maps/3,head=foo", "use one of relu"),
+        ("maps/3,lr=fast", "lr must be a number between 0 and 10"),
+        ("maps/3,batch_size=0", "batch_size must be a whole number"),
+        ("maps/3,optimizer=foo", "optimizer must be one of adamw"),
+        ("maps/3,maps=-1", "negative dimension"),
+        ("nets/3,maps=4", "network 'nets/3': unknown"),
+    ],
+)
+def test_a_wrong_setting_is_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        known_names([name])
+
+
+def test_changed_settings_are_trained_for_real(faces, tmp_path):
+    command = ["sweep", "maps/3,maps=4,lr=0.01", "--images", str(faces)]
+    command += ["--epochs", "1", "--run-dir", str(tmp_path)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "| maps/3,maps=4,lr=0.01 | 1,4" in result.output  # parameters
 
 
 def test_without_submitit_the_next_step_is_told(run, monkeypatch):
