@@ -7,6 +7,7 @@ the notebooks can store charts of 150 dpi. Photographs keep all their colors.
 import sys
 from io import BytesIO
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,6 +20,9 @@ def use_small_png() -> None:
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()
     if shell:
+        plt.close(
+            plt.figure()
+        )  # the first figure registers matplotlib's own way to show
         shell.display_formatter.formatters["image/png"].for_type(Figure, small_png)
 
 

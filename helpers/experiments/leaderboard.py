@@ -18,6 +18,7 @@ from helpers.experiments.tables import Row, estimate, markdown
 from helpers.files import InputError, read_json, write_atomic
 
 TITLE = "# Results"
+BY_HAND = "\n## What was tried"  # from here on, the page is written by hand, and kept
 REFERENCE = "best/plain"  # means over several splits are compared with this network's
 SPLITS = {"random": "random split", "groups": "no person in both sets"}
 
@@ -70,7 +71,9 @@ def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
             raise InputError(
                 f"{file}: trained on the synthetic portraits; leave it out"
             )
-    write_atomic(path, leaderboard_page(trainings).encode())
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    _, mark, by_hand = old.partition(BY_HAND)
+    write_atomic(path, (leaderboard_page(trainings) + mark + by_hand).encode())
     return path
 
 

@@ -142,7 +142,10 @@ def test_a_page_of_results_is_renewed_and_another_file_is_not(tmp_path):
     page, other = tmp_path / "RESULTS.md", tmp_path / "README.md"
     other.write_text("# My work\n")
     write_leaderboard([tmp_path], page)
+    before = page.read_text()
+    page.write_text(f"{before}\n## What was tried\n\nBy hand.\n")
     write_leaderboard([tmp_path], page)
+    assert page.read_text() == f"{before}\n## What was tried\n\nBy hand.\n"
     with pytest.raises(InputError, match="is not a results page"):
         write_leaderboard([tmp_path], other)
     assert other.read_text() == "# My work\n"
