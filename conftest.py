@@ -1,14 +1,17 @@
 """Every test, and every kernel that nbval starts, sees the portraits and a scratch run.
 
 So the tests pass for a student with photographs in face_images/, and touch no results.
+Ctrl-C acts in them even if they were started with it ignored, as nohup and scripts do.
 """
 
 import os
 import shutil
+import signal
 import tempfile
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.scratch_run = tempfile.mkdtemp(prefix="deepcolor-")
     os.environ["DEEPCOLOR_IMAGES"] = "portraits"
     os.environ["DEEPCOLOR_RUN_DIR"] = config.scratch_run

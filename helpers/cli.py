@@ -12,6 +12,7 @@ from helpers.cli_options import (
     POSITIVE,
     TONES,
     Course,
+    Strength,
     data_options,
     device_option,
     epochs_option,
@@ -270,7 +271,7 @@ def chrominance(inputs, weights, profile, run_dir):
 @click.option(
     "--strength",
     default=1.0,
-    type=click.FloatRange(0, 2),
+    type=Strength(0, 2),
     show_default=True,
     help="0: gray; 1: as predicted; 2: twice the chrominance.",
 )

@@ -1,5 +1,6 @@
 """What the commands of the command line share: options, and how errors are shown."""
 
+import math
 from pathlib import Path
 
 import click
@@ -76,6 +77,17 @@ output_option = click.option(
     help="Folder for the images.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace existing files.")
+
+
+class Strength(click.FloatRange):
+    """A number from 0 to 2; "nan" is none."""
+
+    def convert(self, value, param, ctx):
+        """Return the number; fail for "nan", which click's range lets pass."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number from {self.min} to {self.max}.")
+        return number
 
 
 def _with_options(command, options):

@@ -46,7 +46,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     the umask. Raises InputError if the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         old_mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None

@@ -1,5 +1,6 @@
 """Colorize one or many photographs of any size with a trained network."""
 
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,7 +108,13 @@ def colorize_all(
         with one_large if is_large else nullcontext():
             if not stopped.is_set():
                 options = strength, boxes(name, image_bgr), hints
-                write(name, image_bgr, _colorize(net, image_bgr, *options))
+                result_bgr = _colorize(net, image_bgr, *options)
+                try:
+                    write(name, image_bgr, result_bgr)
+                except InputError as error:
+                    if getattr(error.__cause__, "errno", 0) != errno.ENAMETOOLONG:
+                        raise
+                    return error
 
     workers = workers or free_cores()
     with evaluation_mode(net), _worker_pool(workers, stopped) as pool:

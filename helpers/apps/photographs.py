@@ -41,11 +41,15 @@ def find_photographs(
     found = []
     for given in inputs:
         path = Path(given)
-        if path.is_file() and path.suffix.lower() != ".zip":
+        try:
+            is_file, exists = path.is_file(), path.exists()
+        except OSError as error:  # the name is too long
+            raise InputError(f"{given}: {error.strerror}") from error
+        if is_file and path.suffix.lower() != ".zip":
             read = partial(_read, path, path.read_bytes, decode)
             found.append(Photograph(path.name, path, read))
             continue
-        if path.exists():
+        if exists:
             source = open_source(path)
         elif glob.has_magic(given):
             source = PatternSource(given)
@@ -55,6 +59,9 @@ def find_photographs(
             place = source.path / name
             read = partial(_read, place, partial(source.read, name), decode)
             found.append(Photograph(name, place, read))
+        for name, reason in source.refused:
+            place = source.path / name
+            found.append(Photograph(name, place, partial(_refused, place, reason)))
     return found
 
 
@@ -104,6 +111,10 @@ def check_all_read(errors: Sequence[str], total: int) -> None:
         f"{len(errors)} of {total} photographs cannot be read; the others are done; "
         f"{broken}"
     )
+
+
+def _refused(place: Path, reason: str) -> np.ndarray:
+    raise InputError(f"{place}: {reason}")
 
 
 def _read(place: Path, read: Callable, decode: Callable) -> np.ndarray:

@@ -4,6 +4,7 @@ import glob
 import io
 import os
 import zipfile
+from functools import partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -11,13 +12,19 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from helpers.data.image_checks import (
+    JPEG_START,
+    PNG_START,
+    decode_checked,
+    why_header_is_bad,
+    why_too_dark,
+)
 from helpers.files import InputError, write_atomic
 
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),
 }
-JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 EXIF_ORIENTATION = 0x0112
 MAX_FILE_BYTES = 256 * 2**20
@@ -36,6 +43,10 @@ def decode_image(data: bytes) -> np.ndarray:
     (after multiplying a TIFF's colors by it) and keeps the upper 8 of 16 bits.
     Raises UnreadableImage.
     """
+    if data.startswith((PNG_START, *TIFF_STARTS)):
+        deep = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if deep.dtype == np.uint8:
+            return deep
     return _decode(data, cv2.IMREAD_COLOR)
 
 
@@ -69,12 +80,19 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
         raise UnreadableImage("empty file")
     if len(data) > MAX_FILE_BYTES:
         raise UnreadableImage(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+    if reason := why_header_is_bad(data):
+        raise UnreadableImage(reason)
+    decode = partial(cv2.imdecode, np.frombuffer(data, np.uint8), flags)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image, reason = decode_checked(decode, data)
     except cv2.error as error:
         raise UnreadableImage(f"OpenCV cannot decode it ({error.err})") from error
     if image is None:
         raise UnreadableImage("not an image that OpenCV can decode, or damaged")
+    if data.startswith((PNG_START, *TIFF_STARTS)):
+        reason = why_too_dark(image)
+    if reason:
+        raise UnreadableImage(reason)
     return image
 
 
@@ -137,15 +155,15 @@ class FolderSource:
     """The image files in a folder and its subfolders.
 
     `names` are sorted POSIX paths relative to the folder. Each file is listed only once,
-    even if links point to it. Hidden files and folders are skipped.
+    even if links point to it. Hidden files and folders are skipped. `refused` lists (name,
+    reason) for subfolders that cannot be read; InputError if that is the folder itself.
     """
 
-    refused = ()  # only a zip can have refused members
-
     def __init__(self, folder: Path):
-        self.path = Path(folder)
+        self.path, self.refused = Path(folder), []
         names_of, visited = {}, set()
-        for parent, folders, files in os.walk(self.path, followlinks=True):
+        walk = os.walk(self.path, followlinks=True, onerror=self._refuse)
+        for parent, folders, files in walk:
             real = os.path.realpath(parent)
             if real in visited:  # reached before, through a link
                 folders.clear()
@@ -157,6 +175,14 @@ class FolderSource:
                 name = path.relative_to(self.path).as_posix()
                 names_of.setdefault(os.path.realpath(path), []).append(name)
         self.names = sorted(map(min, names_of.values()))
+
+    def _refuse(self, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # there is nothing to read
+            return
+        name = os.path.relpath(error.filename, self.path)
+        if name == ".":
+            raise InputError(f"{self.path}: cannot read ({error.strerror})") from error
+        self.refused.append((f"{name}/", f"cannot read ({error.strerror})"))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one file; raises UnreadableImage."""
@@ -180,7 +206,7 @@ class PatternSource(FolderSource):
     def __init__(self, pattern: str):
         parts = Path(pattern).expanduser().parts
         fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
-        self.path = Path(*fixed)
+        self.path, self.refused = Path(*fixed), []
         wildcards = str(Path(*parts[len(fixed) :]))
         found = map(Path, glob.glob(wildcards, root_dir=self.path, recursive=True))
         images = [x for x in found if x.suffix.lower() in IMAGE_SUFFIXES]

@@ -85,6 +85,8 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
         )
     if metadata.get("sha256") != _digest(tensors):
         raise InputError(f"{path}: damaged (checksum differs); copy or train it again")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise InputError(f"{path}: holds values that are no numbers; train it again")
     try:
         net = nets.build(metadata["network"], **json.loads(metadata["options"]))
         net.load_state_dict(tensors)
