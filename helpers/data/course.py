@@ -42,6 +42,7 @@ class CourseData:
     train  LabImages of the augmented training set: the images first, then their copies
     plain  LabImages of the training set without the copies
     test   LabImages of the test set, never augmented
+    seed, scale_brightness  how the copies were augmented
     """
 
     task: ClassVar[str] = "map"
@@ -49,6 +50,8 @@ class CourseData:
     split: Split
     train: LabImages
     test: LabImages
+    seed: int = 0
+    scale_brightness: bool = True
 
     @property
     def num_sitters(self) -> int:
@@ -63,7 +66,7 @@ class CourseData:
     def for_training(
         self,
         fresh: bool = False,
-        scale_brightness: bool = True,
+        scale_brightness: bool | None = None,
         random_affine: bool = False,
         old_photo: bool = False,
     ) -> Datasets:
@@ -71,11 +74,17 @@ class CourseData:
 
         fresh  augment each minibatch on the fly (see `FreshImages` for the other
                options) instead of using the fixed set `train`
+        scale_brightness  None is as in `train`; otherwise its copies are made again
         """
+        if scale_brightness is None:
+            scale_brightness = self.scale_brightness
         names = [self.faces.names[i] for i in self.split.train]
         if not fresh:
-            copies = len(self.train) // len(names)
-            return Datasets(self.train, self.test, names=names * copies)
+            copies, train = len(self.train) // len(names), self.train
+            if copies > 1 and scale_brightness != self.scale_brightness:
+                how = (copies, self.seed, scale_brightness)
+                train = course_data(self.faces, self.split, *how).train
+            return Datasets(train, self.test, names=names * copies)
         images = self.faces.images[self.split.train]
         train = FreshImages(images, scale_brightness, random_affine, old_photo)
         return Datasets(train, self.test, names=names)
@@ -96,7 +105,7 @@ def course_data(
     if faces.groups:
         train = replace(train, group=sitter_numbers(faces, split.train).repeat(copies))
         test = replace(test, group=sitter_numbers(faces, split.test))
-    return CourseData(faces, split, train, test)
+    return CourseData(faces, split, train, test, seed, scale_brightness)
 
 
 def sitter_numbers(faces: FaceSet, index: torch.Tensor) -> torch.Tensor | None:

@@ -26,6 +26,17 @@ def data():
     return course_data(faces, split_faces(faces), copies=1, seed=0)
 
 
+def test_copies_are_darkened_only_if_the_experiment_says_so(data):
+    darkened = course_data(data.faces, data.split, copies=3, seed=0)
+    plain = course_data(data.faces, data.split, 3, 0, scale_brightness=False)
+    assert not torch.equal(darkened.train.L, plain.train.L)
+    for name, expected in (("report000/sigmoid", plain), ("maps/3", darkened)):
+        how = get_experiment(name).augmentation
+        for given in (darkened, plain):
+            assert torch.equal(given.for_training(**how).train.L, expected.train.L)
+    assert torch.equal(plain.for_training().train.L, plain.train.L)
+
+
 def train_guided(data, path):
     name = "report000/guided"
     return train_experiment(
