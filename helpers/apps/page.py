@@ -276,6 +276,7 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
             quiet=True,
             prevent_thread_lock=True,
             max_file_size=MAX_MEGABYTES * 2**20,
+            app_kwargs=_only_this_host() if host == HOST else None,
             theme=_theme(gradio),
             css=CSS + CANVAS_CSS,
             js=ACCESSIBLE,
@@ -286,6 +287,15 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
         ) from error
     name = socket.gethostname() if host == ANY_HOST else host
     return f"http://{name}:{page.server_port}"
+
+
+def _only_this_host() -> dict:
+    """Refuse requests under another host name: a web page could point its own here."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    hosts = [HOST, "localhost"]
+    return {"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]}
 
 
 def _theme(gradio):

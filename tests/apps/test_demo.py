@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 from zipfile import ZipFile
 
 import cv2
@@ -620,6 +620,15 @@ def test_no_other_file_of_this_computer_is_served(server):
     for path in (PROJECT / "README.md", "/etc/hostname"):
         with pytest.raises(HTTPError, match=r"403|404"):
             urlopen(f"{server.url}/gradio_api/file={path}")
+
+
+def test_a_request_under_another_host_name_is_refused(server):
+    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example"):
+        with pytest.raises(HTTPError, match="400"):
+            urlopen(Request(server.url, headers={"Host": host}))
+    port = urlsplit(server.url).port
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
+        assert urlopen(Request(server.url, headers={"Host": host})).status == 200
 
 
 def test_nobody_else_is_asked(page, server, hosts):
