@@ -115,3 +115,21 @@ def submit(run_dir, output, with_images, tour_link, max_size, force):
         force=force,
         log=click.echo,
     )
+
+
+@command
+@click.argument("script", metavar="[SCRIPT]", required=False)
+@click.option("-o", "--output", metavar="FILE", help="[default: videotour/tour.mp4]")
+@click.option("--silent", is_flag=True, help="Captions without speech.")
+def tour(script, output, silent):
+    """Play videotour/script.md in JupyterLab and film it, with captions.
+
+    This takes some minutes and needs chromium and ffmpeg; espeak-ng speaks the captions.
+    """
+    from helpers.apps.tour import FILM, MINUTES, SCRIPT, record_tour
+
+    output = output or FILM
+    seconds = record_tour(script or SCRIPT, output, speech=not silent, log=click.echo)
+    click.echo(f"{output}: {seconds / 60:.1f} minutes")
+    if not MINUTES[0] <= seconds / 60 <= MINUTES[1]:
+        click.echo("The assignment asks for {} to {} minutes.".format(*MINUTES))
