@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from helpers.data import portraits
+from helpers.data.copies import find_copies
 from helpers.data.images import (
     JPEG_START,
     FolderSource,
@@ -29,6 +30,7 @@ from helpers.files import OUTPUTS, PROJECT, InputError, sha256
 IMAGE_SIZE = 128
 MIN_IMAGES = 10
 MAX_BAD_SHARE = 0.05
+MAX_LISTED = 20  # files in a message
 FACE_IMAGES = PROJECT / "face_images"
 PORTRAITS = "portraits"  # value of `images` for the embedded set
 SPLIT_FOLDERS = {"train", "val", "validation", "test"}  # not sitters' names
@@ -46,6 +48,7 @@ class FaceSet:
     source       where the images come from, in words
     synthetic    True for the embedded portraits
     skipped      (name, reason) for each file that could not be read
+    copies       the indices of images that show one picture; see `find_copies`
     """
 
     images: torch.Tensor
@@ -55,6 +58,7 @@ class FaceSet:
     source: str = ""
     synthetic: bool = False
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    copies: list[list[int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,7 +69,7 @@ class FaceSet:
         return sha256(names, self.images.numpy().tobytes())
 
     def describe(self) -> str:
-        """Return a few lines for a notebook or a log: source, sitters, skipped files."""
+        """Return a few lines: source, sitters, copies of one picture, skipped files."""
         lines = [f"{len(self)} images from {self.source}"]
         if self.synthetic:
             lines.append(
@@ -73,11 +77,21 @@ class FaceSet:
             )
         if self.groups:
             lines.append(f"{len(set(self.groups))} sitters, from {self.groups_from}")
+        for group in self.copies[:MAX_LISTED]:
+            lines.append(f"one picture: {', '.join(self.names[i] for i in group)}")
+        if self.copies:
+            count = sum(map(len, self.copies))
+            lines.append(
+                f"{count} images are copies; those of one picture stay together"
+            )
         if self.skipped:
-            lines.append(f"skipped {len(self.skipped)} files:")
-            lines += [f"  {name!r}: {reason}" for name, reason in self.skipped[:20]]
-            if len(self.skipped) > 20:
-                lines.append(f"  ... and {len(self.skipped) - 20} more")
+            noun = "file" if len(self.skipped) == 1 else "files"
+            lines.append(f"skipped {len(self.skipped)} {noun}:")
+            lines += [
+                f"  {name!r}: {reason}" for name, reason in self.skipped[:MAX_LISTED]
+            ]
+            if len(self.skipped) > MAX_LISTED:
+                lines.append(f"  ... and {len(self.skipped) - MAX_LISTED} more")
         return "\n".join(lines)
 
 
@@ -117,14 +131,16 @@ def load_faces(images: str = "", *, size: int = IMAGE_SIZE) -> FaceSet:
         comments.append(comment)
     _check_enough(path or PORTRAITS, len(names), skipped)
     groups, groups_from = find_groups(source, names, comments)
+    tensor = torch.from_numpy(np.ascontiguousarray(np.stack(squares)))
     return FaceSet(
-        images=torch.from_numpy(np.ascontiguousarray(np.stack(squares))),
+        images=tensor,
         names=names,
         groups=groups,
         groups_from=groups_from,
         source=_display_path(path) if path else "the embedded portrait set",
         synthetic=path is None,
         skipped=skipped,
+        copies=find_copies(tensor),
     )
 
 
@@ -205,6 +221,7 @@ def split_faces(
     image does not change the other hashes, so in a random split, it moves at most one
     other image. In a split by groups, all images of a sitter are in the same set and move
     together; if the groups are unknown, the split is random and `how` gives the reason.
+    Images that show the same picture (`FaceSet.copies`) are in the same set, too.
     Both sets are shuffled with torch.randperm; only the first `max_images` training
     images are kept. With by="folders", the images in folders named train and val are the
     two sets. Raises InputError for any other `by` or if a set would be empty.
@@ -218,7 +235,7 @@ def split_faces(
         how = "random (no groups are known for these images)"
     elif by == "groups":
         keys, num_test = faces.groups, max(num_test, 1)
-    test = _lowest_hashes(keys, seed, num_test)
+    test = _lowest_hashes(_joined(keys, faces.copies), seed, num_test)
     train = sorted(set(range(len(faces))) - set(test))
     if not test or not train:
         raise InputError(
@@ -298,6 +315,15 @@ def _find_csv(source) -> tuple[Path, bytes | None]:
 def _match(pattern: str, text: str) -> str:
     found = re.match(pattern, text)
     return found.group(found.lastindex or 0) if found else ""
+
+
+def _joined(keys: list[str], copies: list[list[int]]) -> list[str]:
+    """Return the keys, with a common one for images that show the same picture."""
+    keys = list(keys)
+    for group in copies:
+        common, others = keys[group[0]], {keys[i] for i in group}
+        keys = [common if key in others else key for key in keys]
+    return keys
 
 
 def _lowest_hashes(keys: list[str], seed: int, num_test: int) -> list[int]:

@@ -177,6 +177,13 @@ def test_describe_lists_twenty_skipped_files_and_counts_the_rest():
     assert lines[22:] == ["  ... and 5 more"]
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "1 file:"), (2, "2 files:")])
+def test_describe_counts_one_file_in_the_singular(count, words):
+    skipped = [(f"{i}.jpg", "empty file") for i in range(count)]
+    lines = FaceSet(torch.zeros(0), [], skipped=skipped).describe().splitlines()
+    assert lines[1] == f"skipped {words}"
+
+
 def test_as_float_scales_images_to_zero_to_one():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     assert as_float(images).dtype == torch.float32
