@@ -1,6 +1,7 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate`, etc."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from helpers.cli_options import (
     COUNT,
     DEFAULT_SEED,
     POSITIVE,
+    SEED,
     TONES,
     Course,
     Strength,
@@ -32,21 +34,21 @@ from helpers.cli_options import (
 from helpers.files import InputError
 
 
-@click.group(cls=Course, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Course,
+    commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool):
     """Deep colorization: networks that predict a*, b* of a photograph from its L*."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
-for command in COMMANDS:
-    main.add_command(command)
-
-
 @main.command()
 @data_options
 @click.option(
-    "--seed", type=COUNT, help="Random seed; by default, the one in the notebooks."
+    "--seed", type=SEED, help="Random seed; by default, the one in the notebooks."
 )
 @epochs_option
 @click.option(
@@ -339,7 +341,7 @@ def colorize(
     from helpers.apps.hints import make_hints
 
     options["strength"] *= LIVELY if vivid else 1
-    options |= {"log": _echo, "summarize": _echo_error}
+    options |= {"log": _echo, "summarize": partial(click.echo, err=True)}
     options["boxes"] = [files.parse_box(given) for given in boxes]
     films, photographs = files.split_films(inputs)
     only = bool(boxes or points or options["compare"])
@@ -394,7 +396,3 @@ def demo(weights, port, host):
 def _echo(line: str) -> None:
     """Print a line that may contain file names with arbitrary bytes."""
     click.echo(click.format_filename(line))
-
-
-def _echo_error(line: str) -> None:
-    click.echo(line, err=True)

@@ -10,6 +10,8 @@ from helpers.files import InputError, WorkFailed
 CANCELED = 130  # exit code after Ctrl-C
 DEFAULT_SEED = 4  # as in helpers.experiments.registry, which is slow to import
 POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
+MAX_SEED = 2**32 - 1  # as in helpers.experiments.run_folder
+SEED = click.IntRange(0, MAX_SEED)
 TONES = ("warm", "neutral", "cool")
 PROFILES = click.Choice(["quick", "standard", "full"])
 images_option = click.option(
@@ -44,7 +46,7 @@ device_option = click.option(
 seed_option = click.option(
     "--seed",
     default=DEFAULT_SEED,
-    type=COUNT,
+    type=SEED,
     show_default=True,
     help="Random seed for the split, the augmentation and the weights.",
 )
@@ -113,7 +115,10 @@ def whole_numbers(text: str, option: str) -> list[int]:
     """Return the numbers in "1,2,3"; raise InputError for anything else."""
     if not all(word.isdecimal() for word in text.split(",") if text):
         raise InputError(f"{option} {text}: write whole numbers, 1,2,3")
-    return [int(word) for word in text.split(",") if text]
+    numbers = [int(word) for word in text.split(",") if text]
+    if max(numbers, default=0) > MAX_SEED:
+        raise InputError(f"{option} {text}: numbers up to {MAX_SEED}")
+    return numbers
 
 
 def evaluation_options(command):

@@ -74,6 +74,14 @@ def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
     write_atomic(path, (text + "\n").encode(errors="surrogateescape"))
 
 
+def user_path(text: str | Path) -> Path:
+    """Return a path with ~ replaced; raise InputError for an unknown user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{text}: no such user; write the whole path") from error
+
+
 def read_json(path: Path) -> dict:
     """Read a JSON file; raise InputError if it is missing or not JSON."""
     try:
@@ -164,7 +172,7 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
 
 def _holder(holder_file: Path) -> str:
     for _ in range(20):  # a run writes this file just after it acquires the lock
-        with contextlib.suppress(InputError, KeyError):
+        with contextlib.suppress(InputError, KeyError, TypeError):
             holder = read_json(holder_file)
             pid, host, since = holder["pid"], holder["host"], holder["since"]
             return f"process {pid} on {host} since {since}"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import nbformat
 import numpy as np
 import torch
 from skimage.color import rgb2lab
 from torch import nn
 
+from helpers.apps.runner import read_notebook
 from helpers.apps.submission import NETWORKS, SIDE, read_square
 from helpers.evaluation.metrics import chrominance_mse
 from helpers.files import InputError
@@ -282,7 +282,7 @@ def gpu(work) -> Iterator[Finding]:
     source = "\n".join(
         cell.source
         for path in sorted(work.notebooks.glob("*.ipynb"))
-        for cell in nbformat.read(path, as_version=4).cells
+        for cell in read_notebook(path).cells
         if cell.cell_type == "code"
     )
     asks = "cuda.is_available" in source or "choose_device" in source

@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.apps import evidence, integrity
 from helpers.apps.evidence import Finding
 from helpers.apps.submission import open_submission
-from helpers.files import InputError, WorkFailed, write_atomic, write_json
+from helpers.files import InputError, WorkFailed, user_path, write_atomic, write_json
 
 # Points, title, checks, and where this course solves it: notebook and headings
 COMPONENTS = [
@@ -55,7 +55,7 @@ def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> 
     The results are printed and written next to it: grade.json and grade.html. Returns the
     path of the page. Raises InputError if there is nothing to grade.
     """
-    given = Path(given).expanduser()
+    given = user_path(given)
     with tempfile.TemporaryDirectory() as scratch:
         folder = _unpacked(given, Path(scratch)) if given.is_file() else given
         work = open_submission(folder, images)

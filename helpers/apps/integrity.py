@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
-
 from helpers.apps.evidence import Finding
+from helpers.apps.runner import read_notebook
 from helpers.files import read_json, sha256
 
 
@@ -22,7 +21,7 @@ def notebooks(work) -> Iterator[Finding]:
         f"{len(paths)} notebooks; missing: {', '.join(missing) or 'none'}",
     )
     for path in paths:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read_notebook(path)
         if problem := _problem_of(notebook, path, work.originals):
             yield Finding(f"{path.stem} was run as it is", False, problem)
     if work.results:
@@ -37,7 +36,7 @@ def _problem_of(notebook, path: Path, originals: Path | None) -> str:
     if counts != list(range(1, len(code) + 1)):
         return "its cells were not run once, from top to bottom"
     if originals and (originals / path.name).is_file():
-        original = nbformat.read(originals / path.name, as_version=4)
+        original = read_notebook(originals / path.name)
         injected = "injected-parameters"
         ran = [c.source for c in code if injected not in c.metadata.get("tags", [])]
         if ran != [

@@ -286,7 +286,7 @@ def draw_diagram(net: Network, path: Path) -> None:
         Stage("" if name == before else name, stage.maps, stage.side, stage.kind)
         for stage, name, before in zip(stages, names, [None, *names], strict=False)
     ]
-    fig = draw_network(stages, skips)
+    fig = draw_network(stages, skips, arched=True)
     fig.set_size_inches(INCHES_PER_STAGE * len(stages), 3)
     (ax,) = fig.axes
     for text in ax.texts:

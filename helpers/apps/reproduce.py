@@ -12,7 +12,7 @@ from helpers.apps.runner import run_notebooks
 from helpers.data.faces import PORTRAITS, FaceSet, load_faces
 from helpers.experiments.run import folder_of, train_one
 from helpers.experiments.run_folder import environment
-from helpers.files import InputError, WorkFailed, read_json
+from helpers.files import InputError, WorkFailed, read_json, user_path
 
 TOLERANCE = 0.1  # relative; see README, Guarantees: training differs between machines
 COMPARED = ("python", "processor", "threads", "gpu")
@@ -35,7 +35,7 @@ def reproduce(
     Raises InputError if the file claims nothing of that name or the images differ, and
     WorkFailed if an error differs from the claimed one by more than `TOLERANCE`.
     """
-    file = Path(file).expanduser()
+    file = user_path(file)
     if file.is_dir():
         file /= "results.json"
     content = read_json(file)

@@ -20,7 +20,11 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from helpers.data.faces import PORTRAITS, FaceSet, find_images, load_faces
-from helpers.experiments.run_folder import environment, write_results
+from helpers.experiments.run_folder import (
+    check_values,
+    environment,
+    write_results,
+)
 from helpers.files import (
     PROJECT,
     InputError,
@@ -56,6 +60,8 @@ def run_notebooks(
     value has the wrong type, the images cannot be loaded or the folder is in use. Raises
     WorkFailed at the first notebook that does not finish.
     """
+    if "run_dir" in parameters:
+        raise InputError("-p run_dir: give the folder with --run-dir")
     notebooks = choose_notebooks(folder, only)
     chosen = find_images(parameters.get("images", ""))
     parameters = {
@@ -64,6 +70,8 @@ def run_notebooks(
         "run_dir": str(run_dir),
     }
     typed = check_parameters(notebooks, parameters)
+    for values in typed.values():
+        check_values(values)
     faces = load_faces(parameters["images"])
     with run_lock(run_dir, log):
         log = _also_to(run_dir / "log.txt", log)
@@ -94,13 +102,24 @@ def choose_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
     return sorted(set(chosen)) or every
 
 
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook; raise InputError if it is damaged."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # a damaged one can raise nearly anything
+        reason = str(error).splitlines()[0][:80]
+        raise InputError(
+            f"{path}: not a complete notebook ({reason}); restore it"
+        ) from error
+
+
 def declared_parameters(notebook: Path) -> dict[str, type]:
     """Return the name and type of each parameter that a notebook declares.
 
     Raises InputError unless exactly one cell is tagged `parameters` and each of its lines
     has the form `name: type = value`, with the type int, float, str or bool.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = read_notebook(notebook).cells
     tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise InputError(
@@ -224,7 +243,7 @@ def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:
     networks in weights/, and the content (not the date) of each file, or of all files in
     each folder, named by a string parameter or its default.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = read_notebook(notebook).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     given = {name: value for name, value in parameters.items() if name != "run_dir"}
     declared = papermill.inspect_notebook(notebook).items()

@@ -14,8 +14,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from helpers.apps.runner import NOTEBOOKS, choose_notebooks
-from helpers.files import InputError, write_atomic
+from helpers.apps.runner import NOTEBOOKS, choose_notebooks, read_notebook
+from helpers.files import InputError, user_path, write_atomic
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 PLACE = "# your code here"
@@ -39,7 +39,7 @@ def copy_notebooks(
     Raises InputError if `folder` holds one of the notebooks already, or is a file.
     """
     notebooks = choose_notebooks(source)
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; choose a folder")
     if folder.resolve() == Path(source).resolve():
@@ -50,7 +50,7 @@ def copy_notebooks(
             f"{folder}: already holds {existing[0]}; choose a new folder, or use --keep"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    copies = {path.name: nbformat.read(path, as_version=4) for path in notebooks}
+    copies = {path.name: read_notebook(path) for path in notebooks}
     titles = {name: _title(notebook) for name, notebook in copies.items()}
     for number, (name, notebook) in enumerate(copies.items()):
         if name in existing:

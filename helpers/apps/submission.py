@@ -25,7 +25,7 @@ from helpers.data.faces import (
 )
 from helpers.data.images import IMAGE_SUFFIXES, decode_image, open_source, to_square
 from helpers.data.lab import to_lab_images
-from helpers.files import PROJECT, InputError, read_json
+from helpers.files import PROJECT, InputError, read_json, user_path
 from helpers.training.weights import load_weights
 
 ADAPTER = "submission.py"
@@ -214,7 +214,7 @@ def open_submission(folder: Path, images: str = "") -> RunSubmission | OtherSubm
 
     Raises InputError if it is neither.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if (folder / ADAPTER).is_file():
         return OtherSubmission(folder, images)
     if (folder / "results.json").is_file():

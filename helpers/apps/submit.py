@@ -7,7 +7,7 @@ from pathlib import Path
 from helpers.apps.grade import grade
 from helpers.apps.submission import find_tour
 from helpers.data.faces import find_images
-from helpers.files import PROJECT, InputError, WorkFailed, read_json
+from helpers.files import PROJECT, InputError, WorkFailed, read_json, user_path
 
 SOURCE = (
     "README.md", "RESULTS.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py",
@@ -59,7 +59,7 @@ def submit(
     Raises InputError if there is nothing to hand in or `file` exists, and WorkFailed if
     the grade shows a fault, or if the zip would be too large.
     """
-    run_dir, file = Path(run_dir), Path(file).expanduser()
+    run_dir, file = Path(run_dir), user_path(file)
     if file.exists() and not force:
         raise InputError(f"{file}: exists; choose another name, or use --force")
     if not file.parent.is_dir():

@@ -25,7 +25,7 @@ from helpers.data.images import (
     open_source,
     to_square,
 )
-from helpers.files import OUTPUTS, PROJECT, InputError, sha256
+from helpers.files import OUTPUTS, PROJECT, InputError, sha256, user_path
 
 IMAGE_SIZE = 128
 MIN_IMAGES = 10
@@ -150,7 +150,7 @@ def find_images(images: str = "") -> Path | None:
     if images == PORTRAITS:
         return None
     if images:
-        return Path(images).expanduser()
+        return user_path(images)
     if FolderSource(FACE_IMAGES).names:
         return FACE_IMAGES
     zips = [path for path in FACE_IMAGES.glob("*.zip") if is_visible(path.name)]

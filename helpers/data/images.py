@@ -19,7 +19,7 @@ from helpers.data.image_checks import (
     why_header_is_bad,
     why_too_dark,
 )
-from helpers.files import InputError, write_atomic
+from helpers.files import InputError, user_path, write_atomic
 
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -204,7 +204,7 @@ class PatternSource(FolderSource):
     """
 
     def __init__(self, pattern: str):
-        parts = Path(pattern).expanduser().parts
+        parts = user_path(pattern).parts
         fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
         self.path, self.refused = Path(*fixed), []
         wildcards = str(Path(*parts[len(fixed) :]))
@@ -231,7 +231,8 @@ class ZipSource:
             raise InputError(
                 f"{path}: not a complete zip ({error}); download or copy it again"
             ) from error
-        members = [m for m in self.archive.infolist() if not m.is_dir()]
+        members = [m for m in self.archive.infolist() if m.filename]  # "" breaks is_dir
+        members = [m for m in members if not m.is_dir()]
         images = []
         for member in members:
             if not _is_image(member.filename):
@@ -260,7 +261,7 @@ class ZipSource:
 
 def open_source(path: Path) -> FolderSource | ZipSource:
     """Open a folder or a zip of images; raises InputError if it contains none."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.is_dir():
         source = FolderSource(path)
     elif path.is_file():

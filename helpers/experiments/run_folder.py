@@ -7,6 +7,7 @@
 <run folder>/figures/results.png        the same results as a plot
 """
 
+import json
 import os
 import platform
 import subprocess
@@ -32,12 +33,14 @@ from helpers.files import (
     free_cores,
     read_json,
     unique_stems,
+    user_path,
     write_atomic,
     write_json,
 )
 from helpers.training.execution import choose_device, keep_freed_memory, set_seed
 
 SCHEMA = 2
+MAX_SEED = 2**32 - 1
 RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # overrides the default run folder
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
 
@@ -122,16 +125,7 @@ def start_run(notebook: str, **parameters) -> Run:
     Raises InputError for a wrong type (papermill injects a boolean as the text "false") or
     value, before any work is done.
     """
-    for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
-        value = parameters.get(name, "")
-        if not isinstance(value, str):
-            raise InputError(f"{name}={value!r}: must be a string")
-    for name in ("seed", "num_epochs"):
-        value = parameters.get(name, 0)
-        if type(value) is not int or value < 0:
-            raise InputError(f"{name}={value!r}: must be a whole number, 0 or more")
-    if parameters["split"] not in ("random", "groups"):
-        raise InputError(f"split={parameters['split']!r}: must be random or groups")
+    check_values(parameters)
     run = Run(notebook, parameters)
     set_seed(parameters["seed"])
     keep_freed_memory()
@@ -143,10 +137,29 @@ def start_run(notebook: str, **parameters) -> Run:
     return run
 
 
+def check_values(parameters: Mapping) -> None:
+    """Raise InputError if a notebook's parameter has a wrong type or value."""
+    for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
+        value = parameters.get(name, "")
+        if not isinstance(value, str):
+            raise InputError(f"{name}={value!r}: must be a string")
+    for name in ("seed", "num_epochs"):
+        value = parameters.get(name, 0)
+        if type(value) is not int or not 0 <= value <= MAX_SEED:
+            raise InputError(
+                f"{name}={value!r}: must be a whole number from 0 to {MAX_SEED}"
+            )
+    if parameters.get("split", "random") not in ("random", "groups"):
+        raise InputError(f"split={parameters['split']!r}: must be random or groups")
+    if parameters.get("device", "auto") not in ("auto", "cpu", "cuda"):
+        choose_device(parameters["device"])  # it names the choices
+    get_profile(parameters.get("profile", "quick"))
+
+
 def default_run_dir(profile: str, run_dir: str = "") -> Path:
     """Return the path for the parameter run_dir; "" means outputs/<profile>."""
     run_dir = str(run_dir) or os.environ.get(RUN_DIR_VARIABLE, "")
-    return Path(run_dir).expanduser().resolve() if run_dir else OUTPUTS / profile
+    return user_path(run_dir).resolve() if run_dir else OUTPUTS / profile
 
 
 def describe_data(faces: FaceSet, split: Split) -> dict:
@@ -190,8 +203,28 @@ def environment() -> dict:
 
 def collect(run_dir: Path) -> dict:
     """Return the metrics of all notebooks in a run folder, as in results.json."""
-    notebooks = [read_json(p) for p in sorted(Path(run_dir).glob("*/metrics.json"))]
+    files = sorted(Path(run_dir).glob("*/metrics.json"))
+    notebooks = [read_metrics(file) for file in files]
     return {"schema": SCHEMA, "notebooks": {n["notebook"]: n for n in notebooks}}
+
+
+def read_metrics(path: Path) -> dict:
+    """Read a notebook's metrics.json; raise InputError if something is missing in it."""
+    content = read_json(path)
+    try:
+        one = {"notebooks": {content["notebook"]: content}}
+        json.dumps(content, allow_nan=False)
+        results_page(one)
+        _errors(one)
+        for row in content["networks"].values():
+            mse = row["test_mse"]
+            if not mse["low"] <= mse["mean"] <= mse["high"]:
+                raise ValueError("an interval that does not hold its mean")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{path}: damaged, or of an older version ({error}); run the notebook again"
+        ) from error
+    return content
 
 
 def write_results(run_dir: Path) -> Path:

@@ -102,7 +102,6 @@ def run_sweep(
     options = {"profile": profile, "images": images, "split": split, "device": device}
     folder = run_dir / "sweep"
     tasks = sweep_tasks(known_names(patterns), seeds, folder, epochs, options)
-    folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder, log):
         todo = [task for task in tasks if not task.metrics()]
         log(f"{len(tasks)} training runs, {len(tasks) - len(todo)} already finished")

@@ -12,6 +12,7 @@ import io
 import os
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from signal import Signals
 
@@ -100,11 +101,28 @@ def load_checkpoint(path: Path) -> dict | None:
         if data := _verified(candidate):
             if damaged:
                 warnings.warn(f"{path}: damaged, using {candidate}", stacklevel=2)
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            return _unpacked(candidate, data)
         damaged = True
     if damaged:
         raise InputError(f"{path}: damaged; remove it to train from scratch")
     return None
+
+
+def _unpacked(path: Path, data: bytes) -> dict:
+    """Read tensors and plain values; refuse code, and data that unpack to more bytes."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size <= len(data):  # torch does not compress
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:  # a crafted file can raise nearly anything
+        reason = type(error).__name__
+    else:
+        reason = f"it unpacks to {size} bytes"
+    raise InputError(
+        f"{path}: not a checkpoint of this course ({reason}); remove it to train from "
+        "scratch"
+    )
 
 
 def remove_checkpoint(path: Path) -> None:
