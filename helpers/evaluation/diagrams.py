@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.path import Path
 
 from helpers.evaluation.figures import DPI
 
@@ -17,6 +18,8 @@ GAP = 0.9  # between boxes
 UNIT = 0.34  # height of a box per doubling of the side
 FILL = {"input": "0.85", "down": "#9ecae1", "up": "#fdae6b", "output": "#a1d99b"}
 DROP = -3.7  # middle of the second path
+SLOPE, STEEP = 35, 50  # degrees of the labels above the boxes; steep below skips
+LANE = 0.45  # between the labels and the skips, and between two skips
 ARROW = {"arrowstyle": "-|>", "mutation_scale": 8, "color": "0.35"}
 ARROW |= {"shrinkA": 0, "shrinkB": 0}  # touch the boxes
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
@@ -43,12 +46,15 @@ def draw_network(
     branch: Sequence[Stage] = (),
     leaves: int = 0,
     joins: int = 0,
+    arched: bool = False,
 ) -> Figure:
     """Draw a network from left to right.
 
-    skips          pairs of stage numbers that a skip connection joins, drawn above
+    skips          pairs of stage numbers that a skip connection joins, drawn above all
+                   labels, the longest on top
     branch         stages of a second path, drawn below
     leaves, joins  numbers of the stages where that path starts and where it is fused
+    arched         draw skips as arcs close to the boxes, for a caller that moves the labels
     """
     lefts = np.cumsum([0.0, *(_width(stage) + GAP for stage in stages)])
     if branch:  # make room for it
@@ -56,8 +62,8 @@ def draw_network(
         lefts[joins:] += max(0.0, needed - (lefts[joins] - lefts[leaves]))
     size = (min(12, 0.85 * lefts[-1] + 0.5), 4 if branch else 3)
     fig, ax = plt.subplots(figsize=size, dpi=DPI)
-    centers = _draw_row(ax, stages, lefts, 0.0)
-    for first, last in skips:
+    centers = _draw_row(ax, stages, lefts, 0.0, SLOPE if arched or not skips else STEEP)
+    for first, last in skips if arched else ():
         top = max(_height(stages[first]), _height(stages[last])) / 2
         ends = (centers[first], top), (centers[last], top)
         _arrow(ax, *ends, "arc3,rad=-0.25", "--")
@@ -73,10 +79,44 @@ def draw_network(
     ax.set_aspect("equal")
     ax.autoscale_view()
     ax.set_axis_off()
+    if skips and not arched:
+        _draw_skips(ax, stages, centers, skips)
     return fig
 
 
-def _draw_row(ax, stages: Sequence[Stage], lefts, middle: float) -> list[float]:
+def _draw_skips(ax, stages: Sequence[Stage], centers, skips) -> None:
+    """Draw each skip up from its first box, along above all labels and down."""
+    fig = ax.figure
+    ax.set_position([0, 0, 1, 1])
+    renderer, top = fig.canvas.get_renderer(), 0.0
+    for _ in range(2):  # once more at the final size
+        boxes = [text.get_window_extent(renderer) for text in ax.texts]
+        boxes = [box.transformed(ax.transData.inverted()) for box in boxes]
+        top = max(box.y1 for box in boxes)
+        bottom = min(box.y0 for box in boxes)
+        left, right = min(box.x0 for box in boxes), max(box.x1 for box in boxes)
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom - 0.1, top + LANE * (len(skips) + 0.3))
+        wide, high = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
+        inches = min(12 / wide, 0.85)  # per unit
+        fig.set_size_inches(wide * inches, high * inches)
+        ax.apply_aspect()
+    for number, (first, last) in enumerate(sorted(skips, key=lambda s: s[1] - s[0])):
+        lane = top + LANE * (number + 1)
+        start, end = (centers[n] - _beside(stages[n]) for n in (first, last))
+        starts, ends = (_height(stages[n]) / 2 for n in (first, last))
+        corners = [(start, starts), (start, lane), (end, lane), (end, ends)]
+        ax.add_patch(FancyArrowPatch(path=Path(corners), linestyle="--", **ARROW))
+
+
+def _beside(stage: Stage) -> float:
+    """Return how far left of a box's center, where its label starts, a skip ends."""
+    return 0.3 * _width(stage)
+
+
+def _draw_row(
+    ax, stages: Sequence[Stage], lefts, middle: float, slope: float = SLOPE
+) -> list[float]:
     """Draw stages at their left edges; return the centers of their boxes."""
     centers, end = [], None
     for stage, left in zip(stages, lefts, strict=False):
@@ -95,7 +135,7 @@ def _draw_row(ax, stages: Sequence[Stage], lefts, middle: float) -> list[float]:
         ax.text(center, corner[1] - 0.12, size, ha="center", va="top", fontsize=7,
                 bbox=PAPER, zorder=3)  # fmt: skip
         ax.text(center, middle + height / 2 + 0.12, stage.layers, ha="left",
-                va="bottom", fontsize=7, rotation=35, bbox=PAPER, zorder=3)  # fmt: skip
+                va="bottom", fontsize=7, rotation=slope, bbox=PAPER, zorder=3)  # fmt: skip
         if end is not None:
             _arrow(ax, (end, middle), (left, middle))
         centers.append(center)

@@ -19,6 +19,7 @@ DPI = 150  # of charts
 IMAGE_DPI = 80  # of rows of images; it keeps the notebooks under 1 MB
 TRAINING_LINE, TEST_LINE = ".-", ".--"  # solid, dashed; validation is dashed too
 NETWORK_COLOR = "C{}"  # both curves of network 0, 1, ...
+MARKERS = "os^Dv<>P*X"  # of network 0, 1, ..., where colors are not enough
 PREDICTED_COLOR, TRUE_COLOR = "tab:orange", "tab:blue"
 REFERENCE_LINE = {"color": "0.4", "linestyle": ":"}
 SIGNED_COLORMAPS = ("PiYG_r", "PuOr_r")  # for a* and b*, centered at 0
@@ -127,27 +128,53 @@ def learning_curves(
     return fig
 
 
+def mark_networks(fig: Figure, epochs: Sequence[int] = ()) -> None:
+    """Give each network of `learning_curves` its own marker, hollow for the test curves.
+
+    Long curves have few markers. `epochs` become the ticks of the horizontal axis.
+    """
+    (ax,) = fig.axes
+    handles, labels = ax.get_legend_handles_labels()
+    colors = list(dict.fromkeys(line.get_color() for line in handles))
+    for line, label, drawn in zip(
+        handles, labels, ax.get_legend().legend_handles, strict=True
+    ):
+        color = line.get_color()
+        inside = color if label.endswith("training") else "white"
+        for one in (line, drawn):
+            one.set(marker=MARKERS[colors.index(color) % len(MARKERS)], markersize=4)
+            one.set_markerfacecolor(inside)
+        is_long = len(line.get_xdata()) > 12
+        line.set_markevery(0.1 if is_long else None)  # a part of the axes' diagonal
+    if epochs:
+        ax.set_xticks(epochs, labels=map(str, epochs))
+        ax.xaxis.set_minor_locator(NullLocator())
+
+
 def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
     """Plot loss and accuracy in the ablation study against the epoch.
 
     Training curves (solid) show a sample of the training set, evaluated in the same way
-    as the validation set (dashed).
+    as the validation set (dashed, with a hollow marker every fifth epoch).
     """
     fig, axes = _subplots(1, 2, 4, 3.2)
     for ax, figure in zip(axes.flat, ("mse", "accuracy"), strict=True):
-        for number, (name, history) in enumerate(histories.items()):
-            color = NETWORK_COLOR.format(number)
-            ax.plot(history["epoch"], history[f"sample_{figure}"], TRAINING_LINE,
-                    color=color, label=name)  # fmt: skip
-            ax.plot(history["epoch"], history[f"validation_{figure}"], TEST_LINE,
-                    color=color)  # fmt: skip
+        for (number, (name, history)), marker in zip(
+            enumerate(histories.items()), itertools.cycle(MARKERS), strict=False
+        ):
+            color, epochs = NETWORK_COLOR.format(number), history["epoch"]
+            ax.plot(epochs, history[f"sample_{figure}"], "-", color=color, linewidth=1)
+            fifth = [n for n, epoch in enumerate(epochs) if epoch % 5 == 0]
+            ax.plot(epochs, history[f"validation_{figure}"], "--", color=color,
+                    linewidth=1, marker=marker, markersize=5, markerfacecolor="none",
+                    markevery=fifth, label=name)  # fmt: skip
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3, which="both")
     axes[0, 0].set(ylabel="MSE of R, G, B in -1..1", yscale="log")
     axes[0, 1].set_ylabel("share of values within 12 of 255")
     axes[0, 0].legend(fontsize=7, title="solid: training, dashed: validation",
-                      title_fontsize=7)  # fmt: skip
+                      title_fontsize=7, handlelength=3)  # fmt: skip
     return fig
 
 
@@ -248,19 +275,30 @@ def color_strips(
     return fig
 
 
-def cost_curves(seconds: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
+def cost_curves(
+    seconds: Mapping[str, Mapping[str, Mapping[int, float]]], powers: Sequence[int] = ()
+) -> Figure:
     """Plot milliseconds against one variable per panel, one line per way to compute.
 
-    `seconds` maps each variable's name to the ways, and these to the values and the seconds
-    that each one takes. A dotted line is proportional to the variable.
+    seconds  maps each variable's name to the ways, and these to the values and the seconds
+             that each one takes
+    powers   for each variable, the power with which the time is expected to grow if nothing
+             else takes time; a dotted line shows it. By default 1: proportional.
     """
     fig, axes = _subplots(1, len(seconds), 3, 2.8)
-    for ax, (name, lines) in zip(axes.flat, seconds.items(), strict=True):
+    label = "expected without fixed costs" if powers else "proportional"
+    powers = powers or [1] * len(seconds)
+    for ax, (name, lines), power in zip(
+        axes.flat, seconds.items(), powers, strict=True
+    ):
         for (words, found), style in zip(lines.items(), ("o-", "s--"), strict=False):
             values, times = np.array(list(found)), 1e3 * np.array(list(found.values()))
             ax.plot(values, times, style, label=words)
-        proportional = times[-1] * values / values[-1]
-        ax.plot(values, proportional, **REFERENCE_LINE, label="proportional")
+        ax.set_yscale("log")
+        limits = ax.get_ylim()  # the dotted line may leave the panel
+        expected = times[-1] * (values / values[-1]) ** power
+        ax.plot(values, expected, **REFERENCE_LINE, label=label)
+        ax.set_ylim(limits)
         ax.set(xscale="log", yscale="log", xlabel=name)
         ax.set_xticks(values, labels=map(str, values))
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -269,7 +307,8 @@ def cost_curves(seconds: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Fig
             axis.set_minor_locator(NullLocator())
         ax.grid(alpha=0.3, which="both")
     axes[0, 0].set_ylabel("milliseconds")
-    axes[0, 0].legend(fontsize=7)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=7)
     return fig
 
 

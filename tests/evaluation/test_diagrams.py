@@ -46,3 +46,15 @@ def test_skips_and_a_branch_are_drawn():
     fused, last = boxes[3], boxes[7]
     assert last.get_x() + last.get_width() < fused.get_x()  # the branch ends before it
     assert last.get_y() < fused.get_y()
+
+
+def test_skips_run_above_all_labels_and_the_longest_on_top():
+    fig = draw_network(STAGES, skips=[(1, 3), (0, 4)])
+    (ax,) = fig.axes
+    renderer, to_data = fig.canvas.get_renderer(), ax.transData.inverted()
+    labels = [t.get_window_extent(renderer).transformed(to_data) for t in ax.texts]
+    _, arrows, _ = parts(fig)
+    inner, outer = (arrow.get_path().vertices for arrow in arrows[-2:])
+    lanes = [points[:, 1].max() for points in (inner, outer)]
+    assert max(label.y1 for label in labels) < lanes[0] < lanes[1] < ax.get_ylim()[1]
+    assert outer[0, 0] < inner[0, 0]  # where they start

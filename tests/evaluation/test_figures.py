@@ -48,3 +48,44 @@ def test_the_legend_of_many_learning_curves_is_beside_them():
         (ax,) = fig.axes
         legend, curves = ax.get_legend().get_window_extent(), ax.get_window_extent()
         assert (legend.x0 > curves.x1) == is_beside
+
+
+@pytest.mark.parametrize(
+    ("powers", "factors", "label"),
+    [((), [4, 4], "proportional"), ((1, 2), [4, 16], "expected without fixed costs")],
+)
+def test_the_dotted_line_of_costs_grows_with_the_given_power(powers, factors, label):
+    seconds = {"a step": {100: 1.0, 200: 1.5, 400: 2.0}}
+    fig = figures.cost_curves({"images": seconds, "pixels": seconds}, powers)
+    for ax, factor in zip(fig.axes, factors, strict=True):
+        measured, expected = ax.lines
+        assert expected.get_label() == label
+        assert expected.get_ydata()[-1] == measured.get_ydata()[-1] == 2000
+        assert expected.get_ydata()[-1] / expected.get_ydata()[0] == factor
+        assert ax.get_ylim()[0] > 900  # the measured times fill the panel
+
+
+def test_each_network_has_its_own_marker_hollow_for_the_test_set():
+    epochs = list(range(1, 21))
+    history = {"epoch": epochs, "train_mse": [1e-4] * 20, "test_mse": [2e-4] * 20}
+    fig = figures.learning_curves({"one": history, "two": history}, {"table": 3e-4})
+    figures.mark_networks(fig, (1, 10, 20))
+    (ax,) = fig.axes
+    curves, _ = ax.get_legend_handles_labels()
+    drawn = ax.get_legend().legend_handles
+    assert [line.get_marker() for line in curves] == ["o", "o", "s", "s"]
+    assert [line.get_marker() for line in drawn] == ["o", "o", "s", "s"]
+    inside = [line.get_markerfacecolor() for line in curves]
+    assert inside == ["C0", "white", "C1", "white"]
+    assert list(ax.get_xticks()) == [1, 10, 20]
+
+
+def test_validation_curves_are_marked_at_every_fifth_epoch():
+    curve = [0.1] * 12
+    keys = [f"{s}_{m}" for s in ("sample", "validation") for m in ("mse", "accuracy")]
+    history = {"epoch": list(range(1, 13))} | dict.fromkeys(keys, curve)
+    for ax in figures.accuracy_curves({"one": history, "two": history}).axes:
+        training, validation = ax.lines[::2], ax.lines[1::2]
+        assert {line.get_marker() for line in training} == {"None"}
+        assert [line.get_marker() for line in validation] == ["o", "s"]
+        assert all(line.get_markevery() == [4, 9] for line in validation)
