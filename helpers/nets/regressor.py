@@ -19,7 +19,7 @@ class Regressor(MeanNet):
                same mean color
 
     The hidden weights are initialized as in He et al. (ICCV 2015). With PyTorch's default,
-    each layer would halve the signal, leaving little of it after seven layers.
+    each layer would shrink the signal, leaving little of it after seven layers.
 
     forward: L*/100 (B, 1, 128, 128) -> (B, 2) on the scale of the head.
     Source: the assignment, "Build a simple regressor".
