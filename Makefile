@@ -1,6 +1,9 @@
-# make run    set up and run the quick course; results go to outputs/quick/results.md
+# make run    set up, run the quick course, write its report; results go to outputs/quick
 # make test   set up and run all tests, including the notebooks
 # make lab    set up and open JupyterLab on copies of the notebooks, in outputs/lab
+# make book   build a web site of the notebooks in outputs/book
+# make tour   record the video tour from videotour/script.md (chromium and ffmpeg)
+# make badges show where this clone can be opened in Binder and Colab
 # make clean  remove the environment and the caches, but not the results
 
 PYTHON ?= python3
@@ -8,10 +11,11 @@ BIN := .venv/bin
 READY := .venv/ready
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: run test lab notebooks lint lock clean
+.PHONY: run test lab notebooks lint lock book tour badges clean
 
 run: $(READY)
 	$(BIN)/deepcolor run $(ARGS)
+	$(if $(ARGS),,$(BIN)/deepcolor report)
 
 # Two workers with one thread each: a second thread hardly speeds up small networks.
 test: $(READY)
@@ -39,6 +43,22 @@ lock:
 	.venv-lock/bin/pip freeze --all --exclude-editable --exclude pip \
 		| sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock
+
+# The stored notebooks as a web site. Its packages stay out of the course's environment.
+book: .venv-book/ready
+	.venv-book/bin/python -m sphinx -q -c book . outputs/book
+	@echo "The book is in outputs/book/index.html"
+
+.venv-book/ready: book/requirements.txt
+	$(PYTHON) -m venv .venv-book
+	.venv-book/bin/pip install --quiet --disable-pip-version-check -r book/requirements.txt
+	touch $@
+
+tour: $(READY)
+	$(BIN)/deepcolor tour $(ARGS)
+
+badges:
+	@$(PYTHON) book/badges.py
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" \
