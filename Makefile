@@ -71,5 +71,5 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf .venv .venv-lock *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock .venv-book *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
