@@ -15,7 +15,7 @@ from helpers.experiments.reference import (
     load_reference,
     load_references,
 )
-from helpers.experiments.registry import get_experiment
+from helpers.experiments.registry import get_experiment, get_profile
 from helpers.files import InputError
 
 FILES = sorted(path for name in SETS for path in (REFERENCE / name).glob("*.json"))
@@ -60,8 +60,13 @@ def test_the_result_on_the_portraits_can_be_measured_again(path, portraits):
     net = run.load_net()
     task = task_of(net)
     how = content["parameters"]
-    split = task.split(portraits, how["split"], how["seed"])
-    test = task.encode(portraits.images[split.test])
+    if task.name == "rgb":  # the study has its own size and number of images
+        profile = get_profile(how["profile"])
+        faces = load_faces(PORTRAITS, size=task.image_size(profile))
+        split = task.split(faces, how["split"], how["seed"], profile.study_images)
+    else:
+        faces, split = portraits, task.split(portraits, how["split"], how["seed"])
+    test = task.encode(faces.images[split.test])
     assert len(test) == run.row.test_images
     assert evaluate(net, test).mse.mean == pytest.approx(
         run.row.test_mse.mean, rel=0.01
