@@ -14,10 +14,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from helpers import cli, nets
-from helpers.cli import main
+from helpers import nets
+from helpers.cli import main, options
 from helpers.data.portraits import write_portraits
 from helpers.experiments.registry import DEFAULT_SEED, PROFILES
+from helpers.experiments.run_folder import MAX_SEED
 from helpers.files import PROJECT, read_json
 from helpers.progress import JUPYTERLAB_VARIABLE
 from helpers.training import weights as weights_module
@@ -695,7 +696,8 @@ def test_ctrl_c_leaves_whole_pictures_and_exits_130(
 
 
 def test_the_default_seed_is_that_of_the_registry():
-    assert cli.DEFAULT_SEED == DEFAULT_SEED
+    assert options.DEFAULT_SEED == DEFAULT_SEED
+    assert options.MAX_SEED == MAX_SEED
 
 
 def test_without_debug_there_is_no_traceback_and_with_it_there_is():

@@ -17,6 +17,7 @@ from torch import nn
 
 from helpers.apps.runner import read_notebook
 from helpers.apps.submission import NETWORKS, SIDE, read_square
+from helpers.data.copies import find_copies
 from helpers.evaluation.metrics import chrominance_mse
 from helpers.files import InputError
 
@@ -29,15 +30,11 @@ TOUR_MINUTES = (5, 7)
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked fact: what was checked, whether it holds, and what was found.
-
-    where  the file, notebook and heading that hold the evidence
-    """
+    """One checked fact: what was checked, whether it holds, and what was found."""
 
     check: str
     holds: bool
     found: str
-    where: str = ""
 
 
 def load(work) -> Iterator[Finding]:
@@ -49,7 +46,7 @@ def load(work) -> Iterator[Finding]:
     yield Finding("32-bit floats", images.dtype == torch.float32, f"{images.dtype}")
     numbers = torch.linspace(0, len(images) - 1, SAMPLE).long().tolist()
     truth = torch.stack([read_square(work.file(i)) for i in numbers])
-    ours = images[numbers] / (255 if images.max() > 2 else 1)
+    ours = _unit(images)[numbers]
     errors = {
         "BGR": (ours - truth).abs().mean().item(),
         "RGB": (ours.flip(1) - truth).abs().mean().item(),
@@ -99,8 +96,7 @@ def augment(work) -> Iterator[Finding]:
 
 
 def _untouched(work) -> Finding:
-    tested, _ = work.test_images(), work.load()
-    numbers = work.split()[1]
+    tested, numbers = _unit(work.test_images()), work.split()[1]
     if len(tested) != len(numbers):
         return Finding(
             "test images are not augmented",
@@ -108,8 +104,7 @@ def _untouched(work) -> Finding:
             f"{len(tested)} test images, {len(numbers)} in the split",
         )
     truth = torch.stack([read_square(work.file(i)) for i in numbers[:SAMPLE]])
-    scale = 255 if tested.max() > 2 else 1
-    worst = (tested[:SAMPLE] / scale - truth).abs().mean(dim=(1, 2, 3)).max().item()
+    worst = (tested[:SAMPLE] - truth).abs().mean(dim=(1, 2, 3)).max().item()
     return Finding(
         "test images are not augmented",
         worst < 0.05,
@@ -200,7 +195,9 @@ def batchnorm(work) -> Iterator[Finding]:
     """Check where BatchNorm is, that it was trained, and that it is in evaluation mode."""
     for task in NETWORKS:
         net = work.network(task)
-        layers = [layer for layer, _ in watch(net)]
+        norms = [x for x in net.modules() if isinstance(x, nn.BatchNorm2d)]
+        moved = sum(bool(x.running_mean.abs().max() > 0) for x in norms)
+        layers = [layer for layer, _ in watch(net)]  # moves them in training mode
         hidden = [i for i, x in enumerate(layers) if isinstance(x, nn.Conv2d)]
         hidden = [
             i for i in hidden if any(isinstance(x, LAYERS) for x in layers[i + 1 :])
@@ -211,8 +208,6 @@ def batchnorm(work) -> Iterator[Finding]:
             followed == len(hidden) > 0,
             f"{followed} of {len(hidden)}",
         )
-        norms = [x for x in net.modules() if isinstance(x, nn.BatchNorm2d)]
-        moved = sum(bool(x.running_mean.abs().max() > 0) for x in norms)
         yield Finding(
             f"{task}: running statistics",
             moved == len(norms) > 0,
@@ -221,7 +216,7 @@ def batchnorm(work) -> Iterator[Finding]:
         generator = torch.Generator().manual_seed(0)
         L = torch.rand(8, 1, SIDE, SIDE, generator=generator)
         with torch.no_grad():  # in the mode in which it was handed in
-            gap = (work.network(task)(L)[:1] - work.network(task)(L[:1])).abs().max()
+            gap = (net(L)[:1] - net(L[:1])).abs().max()
         yield Finding(
             f"{task}: evaluation mode in the test",
             bool(gap < 0.01),
@@ -240,18 +235,15 @@ def training(work) -> Iterator[Finding]:
         f"{sizes[0]} and {sizes[1]}",
     )
     known = min(train + test, default=-1) >= 0
-    common = len(set(train) & set(test))
+    leaked = set(train) & set(test)
     if known:
-        images = work.load()
-        prints = {_print(images[i]) for i in train}
-        common = sum(
-            _print(images[i]) in prints or _print(images[i].flip(-1)) in prints
-            for i in test
-        )
+        levels = (_unit(work.load()) * 255).round().to(torch.uint8)
+        for group in map(set, find_copies(levels)):
+            leaked |= group & set(test) if group & set(train) else set()
     yield Finding(
         "no test image is in the training set",
-        known and not common,
-        f"{common} are" if known else "the split names other images",
+        known and not leaked,
+        f"{len(leaked)} are" if known else "the split names other images",
     )
     for part, index in (("train", train), ("test", test)):
         pictures = work.pictures(part)
@@ -259,7 +251,6 @@ def training(work) -> Iterator[Finding]:
             f"colorized {part} images",
             len(pictures) > 0,
             f"{len(pictures)} pictures",
-            str(work.folder / "colorized" / part),
         )
         if pictures and known:
             yield _from_the_set(work, pictures[0], index, part)
@@ -338,10 +329,6 @@ def run(net: nn.Module, L: torch.Tensor) -> torch.Tensor:
 
 def _unit(images: torch.Tensor) -> torch.Tensor:
     return images / (255 if images.max() > 2 else 1)
-
-
-def _print(image: torch.Tensor) -> bytes:
-    return (_unit(image) * 255).round().to(torch.uint8).numpy().tobytes()
 
 
 def _lightness(image: torch.Tensor) -> torch.Tensor:

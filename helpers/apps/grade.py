@@ -9,7 +9,9 @@ from pathlib import Path
 
 from helpers.apps import evidence, integrity
 from helpers.apps.evidence import Finding
+from helpers.apps.runner import read_notebook
 from helpers.apps.submission import open_submission
+from helpers.data.images import MAX_ARCHIVE_BYTES
 from helpers.files import InputError, WorkFailed, user_path, write_atomic, write_json
 
 # Points, title, checks, and where this course solves it: notebook and headings
@@ -117,7 +119,8 @@ def _found(check: Callable, work) -> Iterator[Finding]:
 def extra_credits(work) -> Iterator[tuple[str, str]]:
     """Yield each extra credit with the networks or headings that speak of it."""
     names = [n for metrics in work.results.values() for n in metrics["networks"]]
-    text = "\n".join(path.read_text() for path in work.notebooks.glob("*.ipynb"))
+    cells = [c for p in work.notebooks.glob("*.ipynb") for c in read_notebook(p).cells]
+    text = "\n".join(cell.source for cell in cells)
     for title, word in EXTRA_CREDITS.items():
         found = [name for name in names if word.lower() in name.lower()]
         in_text = (
@@ -130,6 +133,9 @@ def _unpacked(file: Path, scratch: Path) -> Path:
     """Unpack a zip into a scratch folder; return the folder that can be graded."""
     try:
         with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_ARCHIVE_BYTES:
+                raise InputError(f"{file}: unpacks to {size / 2**30:.0f} GiB; refused")
             archive.extractall(scratch)  # zipfile keeps all members inside of it
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{file}: not a complete zip file ({error})") from error

@@ -78,19 +78,20 @@ class RunSubmission:
 
     def file(self, number: int) -> bytes:
         """Return the bytes of the file that image `number` was read from."""
-        source = open_source(find_images(self._images) or embedded_portraits())
-        return source.read(self.faces.names[number])
+        return self._source.read(self.faces.names[number])
+
+    @cached_property
+    def _source(self):
+        return open_source(find_images(self._images) or embedded_portraits())
 
     def split(self) -> tuple[list[int], list[int]]:
         """Return the indices of the training and of the test images."""
         record = read_json(self.folder / "split.json")
         places = {name: i for i, name in enumerate(self.faces.names)}
-        known = {
-            part: [places.get(x, -1) for x in record[part]]
-            for part in record
-            if part in ("train", "test")
-        }
-        return known["train"], known["test"]
+        train, test = (
+            [places.get(x, -1) for x in record[s]] for s in ("train", "test")
+        )
+        return train, test
 
     def whole_split(self) -> tuple[int, int]:
         """Return the sizes of both sets before a profile shortens the training set."""

@@ -184,6 +184,21 @@ def leaked_copies(folder):
         cv2.imwrite(str(folder / "images" / f"m{number:02}.png"), image[:, ::-1])
 
 
+def leaked_copies_saved_again(folder):
+    for number in range(12):  # some of the copies are on the other side
+        image = cv2.imread(str(folder / "images" / f"{number:02}.png"))
+        packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+        path = folder / "images" / f"c{number:02}.png"
+        cv2.imwrite(str(path), cv2.imdecode(packed, cv2.IMREAD_COLOR))
+
+
+def untrained_norms(folder):
+    net = import_solution(folder).Regressor()
+    torch.save(net.state_dict(), folder / "regressor.pt")
+    old = 'regressor.pt"))\n    return net.eval()'
+    replace(folder, old, old.replace("eval", "train"))
+
+
 def not_natural_units(folder):
     replace(folder, "cv2.COLOR_BGR2LAB)", "cv2.COLOR_BGR2LAB) / 100")
 
@@ -234,6 +249,8 @@ TAMPERED = {
     ),
     leaked_images: ("Training", "no test image is in the training set"),
     leaked_copies: ("Training", "no test image is in the training set"),
+    leaked_copies_saved_again: ("Training", "no test image is in the training set"),
+    untrained_norms: ("Batch normalization", "regressor: running statistics"),
     not_natural_units: ("Convert to L*a*b*", "a*, b* in natural units"),
     five_copies: ("Augment the dataset", "ten times as many"),
     no_darkening: (
@@ -261,6 +278,25 @@ def test_a_zip_is_graded_and_the_result_is_written_beside_it(copy, tmp_path):
             archive.write(path, Path("work") / path.relative_to(copy))
     grade(file, log=lambda line: None)
     assert read_json(tmp_path / "grade.json")["points"] == 100
+
+
+def test_a_picture_s_bytes_are_no_extra_credit(copy):
+    path = copy / "notebooks" / "all.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    data = {"image/png": "abcTanhmapsclassif"}  # base64 holds any word by chance
+    notebook.cells[0].outputs = [new_output("display_data", data=data)]
+    nbformat.write(notebook, path)
+    failures(copy)
+    found = read_json(copy / "grade.json")["extra_credits"]
+    assert set(found.values()) == {"not found"}
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.apps.grade.MAX_ARCHIVE_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("results.json", b"0" * 2000)
+    with pytest.raises(InputError, match=r"unpacks to .* refused"):
+        grade(tmp_path / "bomb.zip")
 
 
 def test_what_cannot_be_graded_is_one_line(tmp_path, copy):

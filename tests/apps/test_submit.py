@@ -10,8 +10,8 @@ from helpers.apps.submit import submit
 from helpers.cli import main
 from helpers.files import InputError, WorkFailed, write_json
 
-FINDING = {"check": "a check", "holds": True, "found": "it holds", "where": ""}
-MISSING = {"check": "a written report", "holds": False, "found": "none", "where": ""}
+FINDING = {"check": "a check", "holds": True, "found": "it holds"}
+MISSING = {"check": "a written report", "holds": False, "found": "none"}
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def run_dir(tmp_path, monkeypatch):
     (folder / "colorized" / "train" / "one.png").write_bytes(b"png")
     (folder / "04_regressor" / "checkpoint.pt").write_bytes(b"not handed in")
     grade_as(monkeypatch, folder, FINDING)
+    monkeypatch.setattr("helpers.apps.submission.PROJECT", tmp_path)  # no film there
     return folder
 
 
@@ -48,7 +49,12 @@ def names_in(file):
 def test_the_zip_holds_what_the_assignment_asks_for(run_dir, tmp_path):
     file = submit(run_dir, tmp_path / "a.zip", log=lambda line: None)
     names = names_in(file)
-    assert {"HAND_IN.md", "Makefile", "requirements.lock", "helpers/cli.py"} <= names
+    assert {
+        "HAND_IN.md",
+        "Makefile",
+        "requirements.lock",
+        "helpers/cli/commands.py",
+    } <= names
     assert {"notebooks/01_load.ipynb", "weights/colorizer.safetensors"} <= names
     assert "outputs/quick/colorized/train/one.png" in names
     assert not [x for x in names if "__pycache__" in x or x.endswith(".pt")]

@@ -3,7 +3,9 @@
 import io
 import json
 import pickle
+import tempfile
 import zipfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -171,14 +173,14 @@ def test_metrics_with_any_value_changed_never_end_in_a_traceback(place, value):
         del inner[place[-1]]
     else:
         inner[place[-1]] = value
-    folder = PROJECT / "outputs" / "fuzz"  # git-ignored; hypothesis allows no tmp_path
-    path = folder / "04_x" / "metrics.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    try:
-        write_results(folder)
-    except InputError as error:
-        assert "metrics.json" in str(error) and "\n" not in str(error)
+    with tempfile.TemporaryDirectory() as folder:  # hypothesis allows no tmp_path
+        path = Path(folder) / "04_x" / "metrics.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(content))
+        try:
+            write_results(Path(folder))
+        except InputError as error:
+            assert "metrics.json" in str(error) and "\n" not in str(error)
 
 
 def test_metrics_as_they_should_be_are_read(tmp_path):

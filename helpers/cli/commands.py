@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from helpers.cli_handin import COMMANDS
-from helpers.cli_options import (
+from helpers.cli.handin import COMMANDS
+from helpers.cli.options import (
     COUNT,
     DEFAULT_SEED,
     POSITIVE,

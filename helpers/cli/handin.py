@@ -2,7 +2,7 @@
 
 import click
 
-from helpers.cli_options import (
+from helpers.cli.options import (
     POSITIVE,
     force_option,
     images_option,
