@@ -20,10 +20,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import nbformat
 import numpy as np
 
-from helpers.apps.runner import NOTEBOOKS
+from helpers.apps.runner import NOTEBOOKS, read_notebook
 from helpers.apps.student import copy_notebooks
 from helpers.files import PROJECT, InputError, WorkFailed, read_json, write_atomic
 
@@ -142,7 +141,7 @@ def _steps(body: str) -> Iterator[Step]:
 def sections(notebook: Path) -> dict[str, tuple[int, list[int]]]:
     """Return for each heading its cell, and the code cells up to the next heading."""
     found, current = {}, (0, [])
-    for number, cell in enumerate(nbformat.read(notebook, as_version=4).cells):
+    for number, cell in enumerate(read_notebook(notebook).cells):
         if cell.cell_type == "code":
             current[1].append(number)
             continue
