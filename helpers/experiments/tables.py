@@ -63,7 +63,7 @@ class Row:
             "parameters": f"{self.parameters:,}" if self.parameters else "",
             "GFLOP": f"{self.gflop:.3f}" if self.gflop else "",
             "epochs": str(self.epochs or ""),
-            "time": duration(self.seconds) if self.epochs else "",
+            "time": duration(self.seconds) if self.epochs and self.seconds else "",
         }
         if self.accuracy:
             cells |= {

@@ -7,6 +7,7 @@ from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
 from helpers.data.pairs import study_data
 from helpers.evaluation.evaluate import Evaluation, evaluate
+from helpers.evaluation.metrics import Estimate
 from helpers.experiments import run_folder as results
 from helpers.experiments.registry import (
     EXPERIMENTS,
@@ -177,3 +178,9 @@ def test_every_baseline_is_tested_in_the_order_of_the_ladder(data):
     assert next(iter(ladder)) == "neutral gray"
     assert list(ladder)[-1] == "table (L, position) -> ab"
     assert all(result.per_image.shape == (2,) for result in ladder.values())
+
+
+def test_a_time_that_was_not_measured_is_left_out():
+    mse = Estimate(1e-4, 0.0, 1.0)
+    assert Row("map", mse, epochs=3).cells()["time"] == ""
+    assert Row("map", mse, epochs=3, seconds=7).cells()["time"] == "7 s"
