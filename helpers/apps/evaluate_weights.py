@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
+from helpers.data.copies import are_copies
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import Evaluation, evaluate
@@ -14,7 +17,7 @@ from helpers.evaluation.task import task_of
 from helpers.files import InputError, write_json
 from helpers.nets import HintedUNet
 from helpers.training.execution import choose_device
-from helpers.training.weights import find_weights, load_weights
+from helpers.training.weights import find_weights, fingerprints_of, load_weights
 
 Log = Callable[[str], None]
 COMPARED = ("mse", "mean_mse", "ciede2000", "colorfulness")
@@ -58,6 +61,7 @@ def evaluate_weights(
     log(
         f"{metadata['network']}: MSE {task.scale} over {len(photographs)} images{where}"
     )
+    seen = count_trained_on(weights, photographs, log)
     if net.flip_tta:
         log(
             "predictions are the average of 2 passes, over the image and its mirror image"
@@ -66,7 +70,7 @@ def evaluate_weights(
     net = net.to(choose_device(device))
     result, _, figures = predict_images(net, photographs, group)
     log_figures(figures, log)
-    record = {"images": len(photographs), "metrics": figures}
+    record = {"images": len(photographs), "trained_on": seen, "metrics": figures}
     if hints:
         record |= _measure_hints(net, photographs, result, log)
     others = {name: load_weights(find_weights(name))[0] for name in against}
@@ -76,6 +80,22 @@ def evaluate_weights(
     record |= _compare(result, others, photographs, log)
     if output:
         write_json(output, _plain(record))
+
+
+def count_trained_on(weights: str, images: torch.Tensor, log: Log) -> int | None:
+    """Log and return how many images show a picture that the network was trained on.
+
+    images   (N, 3, H, W) uint8 BGR
+    returns  None if the weights do not say what they were trained on
+    """
+    packed = fingerprints_of(find_weights(weights))
+    if packed is None:
+        log(f"{weights}: the file does not say on which images it was trained")
+        return None
+    seen = int(are_copies(images, packed).sum())
+    warning = ": the figures are not test errors" if seen else ""
+    log(f"{weights} was trained on {seen or 'none'} of these {len(images)} images{warning}")
+    return seen
 
 
 def _measure_hints(net: HintedUNet, photographs, result, log: Log) -> dict:
@@ -132,6 +152,8 @@ def compare_weights(
     chosen = task.split(faces, split, seed)
     test = task.encode(faces.images[chosen.test], _sitters(faces, chosen.test))
     log(f"{faces.describe()}\n{len(test)} test images, split {chosen.how}")
+    for given in weights:
+        count_trained_on(given, faces.images[chosen.test], log)
     results = [evaluate(net, test) for net in nets]
     for given, net, result in zip(weights, nets, results, strict=True):
         passes = f" ({net.passes} passes)" if net.passes > 1 else ""

@@ -33,7 +33,7 @@ def find_copies(images: torch.Tensor) -> list[list[int]]:
 
     images  (N, 3, H, W) uint8 BGR; images without contrast are never copies
     """
-    plain = images.float().flatten(1).std(dim=1) < MIN_CONTRAST
+    plain = _are_plain(images)
     hashes, mirrored = fingerprints(images), fingerprints(images.flip(-1))
     first = np.arange(len(images))  # the first image of the same picture
     for start in range(0, len(images), CHUNK):
@@ -49,6 +49,31 @@ def find_copies(images: torch.Tensor) -> list[list[int]]:
     for index, number in enumerate(first.tolist()):
         groups.setdefault(number, []).append(index)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def pack(hashes: np.ndarray) -> np.ndarray:
+    """Pack fingerprints (N, 256) bool to (N, 32) uint8, as weights files store them."""
+    return np.packbits(hashes, axis=1)
+
+
+def are_copies(images: torch.Tensor, packed: np.ndarray) -> np.ndarray:
+    """Return for each image whether it shows the same picture as one of the others.
+
+    images  (N, 3, H, W) uint8 BGR; images without contrast are never copies
+    packed  (M, 32) uint8, the packed fingerprints of the others
+    returns (N,) bool
+    """
+    others = np.unpackbits(packed, axis=1).astype(bool)
+    bits = np.full(len(images), CELLS * CELLS)
+    if len(others):
+        for one in (images, images.flip(-1)):
+            found = _differences(fingerprints(one), others).min(axis=1)
+            bits = np.minimum(bits, found)
+    return (bits <= MAX_BITS) & ~_are_plain(images)
+
+
+def _are_plain(images: torch.Tensor) -> np.ndarray:
+    return (images.float().flatten(1).std(dim=1) < MIN_CONTRAST).numpy()
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:

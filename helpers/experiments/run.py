@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from helpers import nets
+from helpers.data.copies import fingerprints, pack
 from helpers.data.course import CourseData
 from helpers.data.pairs import StudyData
 from helpers.evaluation.evaluate import Evaluation, evaluate, evaluate_single_pass
@@ -32,14 +35,22 @@ from helpers.training.loop import fit
 from helpers.training.signals import StopSignals
 from helpers.training.state import History
 from helpers.training.tensorboard import TensorBoardLogger
-from helpers.training.weights import find_weights, load_weights, save_weights
+from helpers.training.weights import (
+    find_weights,
+    fingerprints_of,
+    load_weights,
+    save_weights,
+)
 
 FINE_TUNING_LR = 0.1  # learning rate, as a fraction of the experiment's
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained experiment: the network, its history and its test results."""
+    """A trained experiment: the network, its history and its test results.
+
+    trained_on  (N, 32) uint8, packed fingerprints of the training images
+    """
 
     experiment: Experiment
     published: Published | None
@@ -48,10 +59,12 @@ class Trained:
     history: History
     evaluation: Evaluation
     single_pass: Evaluation | None
+    trained_on: np.ndarray
 
     def save(self, path: Path) -> None:
         """Write the weights so that `load_weights` can rebuild the network."""
-        save_weights(path, self.net, self.experiment.network, self.options)
+        how = {"trained_on": self.trained_on}
+        save_weights(path, self.net, self.experiment.network, self.options, **how)
 
     def summary(self) -> str:
         """Return the test results in one line."""
@@ -131,7 +144,10 @@ def train_experiment(
     )
     single = evaluate_single_pass(net, data.test) if net.flip_tta else None
     result = evaluate(net, data.test)
-    return Trained(experiment, published(name), options, net, history, result, single)
+    seen = _seen(data, start)
+    return Trained(
+        experiment, published(name), options, net, history, result, single, seen
+    )
 
 
 def train_one(
@@ -219,6 +235,13 @@ def load_start(start: str, network: str) -> tuple[nets.ChrominanceNet, dict]:
         )
     net.fine_tuned_from = metadata["sha256"]
     return net, json.loads(metadata["options"])
+
+
+def _seen(data: CourseData | StudyData, start: str) -> np.ndarray:
+    """Return the packed fingerprints of the training images, and of those of `start`."""
+    seen = pack(fingerprints(data.faces.images[data.split.train]))
+    before = fingerprints_of(find_weights(start)) if start else None
+    return seen if before is None else np.concatenate([before, seen])
 
 
 def _log_difference(start: str, trained: Trained, data, log) -> None:

@@ -1,12 +1,13 @@
 """Trained networks as files: tensors, the network's name and options, a checksum.
 
 The format is safetensors. A file is verified when it is loaded, and loading never executes
-code.
+code. One more tensor holds the fingerprints of the images that the network was trained on.
 """
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -16,6 +17,7 @@ from helpers.evaluation.task import task_of
 from helpers.files import PROJECT, InputError, sha256, write_atomic
 
 WEIGHTS = PROJECT / "weights"  # the trained networks that come with the course
+TRAINED_ON = "fingerprints of the training images"  # name of a tensor in the file
 
 
 def save_weights(
@@ -24,15 +26,20 @@ def save_weights(
     network: str,
     options: dict,
     half: bool = False,
+    trained_on: np.ndarray | None = None,
 ) -> None:
     """Write a network; `load_weights` rebuilds it as nets.build(network, **options).
 
     `half` stores kernels (all tensors with more than one dimension) in float16. This halves
     the file size and changes each number by less than a thousandth.
+    `trained_on` (N, 32) uint8 are the packed fingerprints of the training images, see
+    `helpers.data.copies`; they show neither the images nor their names.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
+    if trained_on is not None:
+        tensors[TRAINED_ON] = torch.from_numpy(trained_on)
     metadata = {
         "network": network,
         "options": json.dumps(options),
@@ -68,7 +75,35 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
     Raises InputError if the file is missing, not a weights file (an HTML page, a Git LFS
     pointer, a pickle), truncated or modified, or holds a network of another shape or kind.
     """
-    path = Path(path)
+    tensors, metadata = _read(Path(path))
+    tensors.pop(TRAINED_ON, None)
+    try:
+        net = nets.build(metadata["network"], **json.loads(metadata["options"]))
+        net.load_state_dict(tensors)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        field = str(error).partition("\n\t")[2].partition("\n")[0]  # torch's first line
+        raise InputError(
+            f"{path}: does not match this version of network {metadata['network']!r} "
+            f"({field or error}); train it again"
+        ) from error
+    if kind and task_of(net).weights != kind:
+        raise InputError(f"{path}: holds a {metadata['network']}; give a {kind}")
+    return net.eval(), metadata
+
+
+def fingerprints_of(path: Path) -> np.ndarray | None:
+    """Return the packed fingerprints of a network's training images, None if not stored.
+
+    Raises InputError as `load_weights` does.
+    """
+    found = _read(Path(path))[0].get(TRAINED_ON)
+    if found is not None and (found.dtype, found.shape[1:]) != (torch.uint8, (32,)):
+        raise InputError(f"{path}: damaged fingerprints; train it again")
+    return None if found is None else found.numpy()
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Return the verified tensors of a file and its metadata; raises InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such weights file; train first or check the name")
     try:
@@ -87,17 +122,7 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
         raise InputError(f"{path}: damaged (checksum differs); copy or train it again")
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise InputError(f"{path}: holds values that are no numbers; train it again")
-    try:
-        net = nets.build(metadata["network"], **json.loads(metadata["options"]))
-        net.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: does not match this version of network {metadata['network']!r}; "
-            "train it again"
-        ) from error
-    if kind and task_of(net).weights != kind:
-        raise InputError(f"{path}: holds a {metadata['network']}; give a {kind}")
-    return net.eval(), metadata
+    return tensors, metadata
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Images of one picture are found and stay on one side of every split."""
+"""Images of one picture stay on one side of a split; weights know their training images."""
 
 import shutil
 
@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.apps.evaluate_weights import evaluate_weights
 from helpers.data.copies import find_copies
 from helpers.data.faces import FaceSet, load_faces, split_faces
 from helpers.data.images import read_image
+from helpers.experiments.run import train_one
+from helpers.nets import Regressor
+from helpers.training.weights import find_weights, fingerprints_of, save_weights
 
 
 def saved_again(image):
@@ -89,3 +93,63 @@ def test_sitters_that_share_a_picture_are_on_one_side(portraits):
 def test_plain_images_are_not_taken_for_copies():
     images = torch.arange(12, dtype=torch.uint8)[:, None, None, None]
     assert find_copies(images.expand(12, 3, 32, 32).contiguous()) == []
+
+
+@pytest.fixture(scope="module")
+def trained(portraits, tmp_path_factory):
+    """A folder with 40 portraits, and the weights of a regressor trained on 36 of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    for number in range(40):
+        image = portraits.images[number * 18].permute(1, 2, 0).numpy()
+        cv2.imwrite(str(folder / f"{number:02}.png"), image)
+    run_dir = tmp_path_factory.mktemp("run")
+    how = {"images": str(folder), "run_dir": str(run_dir), "device": "cpu"}
+    train_one("regressor/relu", epochs=1, plain=True, log=lambda line: None, **how)
+    (weights,) = run_dir.rglob("weights.safetensors")
+    return folder, weights
+
+
+def evaluated(weights, folder, **options) -> str:
+    lines = []
+    how = {"split": "all", "seed": 4, "device": "cpu"} | options
+    evaluate_weights(str(weights), str(folder), log=lines.append, **how)
+    return "\n".join(lines)
+
+
+def test_evaluate_tells_training_images_from_test_images(trained):
+    folder, weights = trained
+    assert "trained on none of these 4 images" in evaluated(
+        weights, folder, split="random"
+    )
+    report = evaluated(weights, folder)
+    assert "trained on 36 of these 40 images: the figures are not test errors" in report
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_evaluate_knows_a_changed_training_image(change, trained, tmp_path):
+    folder, weights = trained
+    for file in folder.iterdir():
+        cv2.imwrite(str(tmp_path / file.name), CHANGES[change](read_image(file)))
+    line = evaluated(weights, tmp_path).partition("trained on ")[2]
+    assert 34 <= int(line.split()[0]) <= 36
+
+
+def test_fine_tuned_weights_know_the_images_of_both_trainings(trained, tmp_path):
+    _, weights = trained
+    how = {"images": "portraits", "run_dir": str(tmp_path), "device": "cpu"}
+    how |= {"start": str(weights), "epochs": 1, "plain": True, "log": lambda line: None}
+    train_one("regressor/relu", **how)
+    (tuned,) = tmp_path.rglob("weights.safetensors")
+    assert len(fingerprints_of(tuned)) == 36 + 300
+
+
+def test_weights_without_fingerprints_say_so(trained, tmp_path):
+    save_weights(tmp_path / "old.safetensors", Regressor(), "regressor", {})
+    report = evaluated(tmp_path / "old.safetensors", trained[0])
+    assert "does not say on which images it was trained" in report
+
+
+def test_the_shipped_networks_know_their_training_images(trained):
+    for name, count in {"colorizer": 607, "portrait": 5995}.items():
+        assert len(fingerprints_of(find_weights(name))) == count
+        assert "trained on none of these 40 images" in evaluated(name, trained[0])
