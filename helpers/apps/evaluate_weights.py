@@ -94,7 +94,9 @@ def count_trained_on(weights: str, images: torch.Tensor, log: Log) -> int | None
         return None
     seen = int(are_copies(images, packed).sum())
     warning = ": the figures are not test errors" if seen else ""
-    log(f"{weights} was trained on {seen or 'none'} of these {len(images)} images{warning}")
+    log(
+        f"{weights} was trained on {seen or 'none'} of these {len(images)} images{warning}"
+    )
     return seen
 
 

@@ -17,6 +17,7 @@ from helpers.data import portraits
 from helpers.data.copies import find_copies
 from helpers.data.images import (
     JPEG_START,
+    MAX_FILE_BYTES,
     FolderSource,
     UnreadableImage,
     ZipSource,
@@ -305,8 +306,9 @@ def _find_csv(source) -> tuple[Path, bytes | None]:
             if PurePosixPath(member).name == "groups.csv" and "__MACOSX" not in member:
                 table = source.path / member
                 try:
-                    return table, source.read(member)
-                except UnreadableImage as error:
+                    with source.archive.open(member) as file:
+                        return table, file.read(MAX_FILE_BYTES)
+                except Exception as error:  # zipfile and zlib raise their own errors
                     raise InputError(f"{table}: {error}; zip it again") from error
     table = folder / "groups.csv"
     return table, table.read_bytes() if table.is_file() else None

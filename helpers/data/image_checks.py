@@ -16,6 +16,11 @@ from helpers import MAX_PIXELS
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
+IMAGE_STARTS = re.compile(  # of every format that OpenCV reads
+    rb"\xff\xd8|\x89PNG|GIF8|BM|RIFF|II[*+]\0|MM\0[*+]|P[1-7]|\x59\xa6\x6a\x95"
+    rb"|\0\0\0.ftyp|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    re.DOTALL,
+)
 HARMLESS = 16  # unused bytes at the end of a JPEG, which some cameras write
 _stderr_lock = threading.Lock()
 

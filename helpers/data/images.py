@@ -7,12 +7,14 @@ import zipfile
 from functools import partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from helpers.data.image_checks import (
+    IMAGE_STARTS,
     JPEG_START,
     PNG_START,
     decode_checked,
@@ -190,7 +192,8 @@ class FolderSource:
         if path.exists() and not path.is_file():  # reading a pipe would block
             raise UnreadableImage("not a regular file")
         try:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return _read_image(file)
         except OSError as error:
             raise UnreadableImage(f"cannot read ({error.strerror})") from error
 
@@ -219,8 +222,9 @@ class ZipSource:
     """The image files in a zip, which are read directly, without extracting them.
 
     `names` are sorted. `refused` lists (name, reason) for members that are too large, are
-    symbolic links or have an unsafe path (absolute, `..`, a drive letter). Raises
-    InputError if the zip is incomplete or exceeds the limits above.
+    symbolic links or zips, have an unsafe path (absolute, `..`, a drive letter) or the name
+    of a member before them. Raises InputError if the zip is incomplete or exceeds the
+    limits above.
     """
 
     def __init__(self, path: Path):
@@ -233,28 +237,32 @@ class ZipSource:
             ) from error
         members = [m for m in self.archive.infolist() if m.filename]  # "" breaks is_dir
         members = [m for m in members if not m.is_dir()]
-        images = []
+        self.members: dict[str, zipfile.ZipInfo] = {}  # the images
         for member in members:
-            if not _is_image(member.filename):
+            name = member.filename
+            if not (_is_image(name) or _is_zip(name)):
                 continue
-            if reason := _why_refused(member):
-                self.refused.append((member.filename, reason))
+            reason = "a second file of this name" if name in self.members else ""
+            if reason := reason or _why_refused(member):
+                self.refused.append((name, reason))
             else:
-                images.append(member)
+                self.members[name] = member
         excess = ""
         if len(members) > MAX_ARCHIVE_MEMBERS:
             excess = f"{len(members)} members, more than {MAX_ARCHIVE_MEMBERS}"
-        elif sum(member.file_size for member in images) > MAX_ARCHIVE_BYTES:
+        elif sum(m.file_size for m in self.members.values()) > MAX_ARCHIVE_BYTES:
             excess = f"more than {MAX_ARCHIVE_BYTES // 2**30} GiB of images"
         if excess:
             raise InputError(f"{path}: {excess}; unzip it and pass the folder")
-        self.names = sorted({member.filename for member in images})
+        self.names = sorted(self.members)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one member; raises UnreadableImage."""
         try:
-            with self.archive.open(name) as member:
-                return member.read(MAX_FILE_BYTES + 1)
+            with self.archive.open(self.members[name]) as member:
+                return _read_image(member)
+        except UnreadableImage:
+            raise
         except Exception as error:  # zipfile, zlib, lzma and bz2 raise their own errors
             raise UnreadableImage(f"damaged in the zip ({error})") from error
 
@@ -269,7 +277,8 @@ def open_source(path: Path) -> FolderSource | ZipSource:
     else:
         raise InputError(f"{path}: no such folder or zip; check the path")
     if not source.names:
-        raise InputError(f"{path}: contains no images (jpg, png, ...); add some")
+        why = "".join(f"; {name!r}: {reason}" for name, reason in source.refused[:1])
+        raise InputError(f"{path}: contains no images (jpg, png, ...); add some{why}")
     return source
 
 
@@ -285,8 +294,22 @@ def _is_image(name: str) -> bool:
     return is_shown and path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip") and is_visible(PurePosixPath(name).name)
+
+
+def _read_image(stream: BinaryIO) -> bytes:
+    """Read a file, or only its start if no image format starts so."""
+    start = stream.read(16)
+    if start and not IMAGE_STARTS.match(start):
+        raise UnreadableImage("not an image that OpenCV can decode, or damaged")
+    return start + stream.read(MAX_FILE_BYTES + 1)
+
+
 def _why_refused(member: zipfile.ZipInfo) -> str | None:
     name = member.filename
+    if _is_zip(name):
+        return "a zip in the zip; unzip it, and pass the folder"
     if name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name[:2]:
         return "points outside the archive"
     if (member.external_attr >> 16) & 0o170000 == 0o120000:

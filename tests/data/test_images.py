@@ -497,6 +497,16 @@ def test_a_zip_gives_its_images_sorted(tmp_path):
     source = ZipSource(write_zip(tmp_path / "a.zip", members | {"in.zip": b"PK"}))
     assert source.names == ["b.png", "top/a.JPG"]
     assert (decode_image(source.read("top/a.JPG")) == 2).all()
+    assert source.refused == [
+        ("in.zip", "a zip in the zip; unzip it, and pass the folder")
+    ]
+
+
+def test_a_zip_that_contains_only_a_zip_says_so(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"photos.zip": b"PK"})
+    with pytest.raises(InputError) as caught:
+        open_source(path)
+    assert_one_line_about(caught.value, path, "'photos.zip': a zip in the zip", "unzip")
 
 
 def test_odd_names_in_a_zip_work(tmp_path):
@@ -539,6 +549,8 @@ def test_duplicate_members_are_listed_once_and_case_matters(tmp_path):
     source = ZipSource(path)
     assert source.names == ["A.png", "a.png"]
     assert (decode_image(source.read("A.png")) == 2).all()
+    assert (decode_image(source.read("a.png")) == 1).all()
+    assert source.refused == [("a.png", "a second file of this name")]
 
 
 def test_reading_a_zip_writes_nothing_to_disk(tmp_path, monkeypatch):
@@ -619,7 +631,7 @@ def test_an_encrypted_member_is_unreadable(tmp_path):
 def test_a_member_that_lies_about_its_size_is_unreadable(tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", b"\0" * 1_000_000)
+        archive.writestr("a.png", png() + b"\0" * 1_000_000)
     data = bytearray(path.read_bytes())
     data[22:26] = struct.pack("<I", 10)
     where = data.find(b"PK\x01\x02") + 24

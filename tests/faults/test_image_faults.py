@@ -1,9 +1,11 @@
 """Damaged and dangerous image files: refused by name, in bounded memory."""
 
 import os
+import resource
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 
 import cv2
@@ -13,6 +15,7 @@ import pytest
 from helpers.data.images import (
     FolderSource,
     UnreadableImage,
+    ZipSource,
     decode_image,
     decode_picture,
 )
@@ -148,3 +151,44 @@ def test_an_unreadable_subfolder_is_named(tmp_path, monkeypatch):
     assert source.refused == [("b/", "cannot read (Permission denied)")]
     with pytest.raises(InputError, match="cannot read"):
         FolderSource(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_zeros_under_an_image_name_are_refused_from_their_start(kind, tmp_path):
+    zeros = tmp_path / "photos" / "zeros.png"
+    zeros.parent.mkdir()
+    with open(zeros, "wb") as file:
+        file.truncate(200 * 2**20)
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(zeros, "zeros.png")
+        source = ZipSource(tmp_path / "a.zip")
+    else:
+        source = FolderSource(zeros.parent)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnreadableImage, match="not an image"):
+        source.read("zeros.png")
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 50_000  # KiB
+
+
+def test_every_format_that_opencv_writes_is_read_from_a_folder(tmp_path):
+    suffixes = [".avif", ".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg"]
+    suffixes += [
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".ras",
+        ".sr",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".jp2",
+    ]
+    picture = np.tile(np.arange(64, dtype=np.uint8)[:, None, None], (1, 64, 3))
+    for suffix in suffixes:
+        cv2.imwrite(str(tmp_path / f"a{suffix}"), picture)
+    source = FolderSource(tmp_path)
+    assert len(source.names) == len(suffixes)
+    for name in source.names:
+        assert decode_image(source.read(name)).shape == (64, 64, 3), name
