@@ -137,7 +137,8 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
     The operating system locks the file .lock and releases it however the process ends.
     The file is never deleted here: otherwise, a process that has opened it could lock a
     file that no longer has this name. Next to it, .holder.json names the process that
-    holds the lock; if a killed run left one behind, `log` receives a line about it.
+    holds the lock; if a killed run left one behind, `log` receives a line about it, and its
+    temporary files are removed.
 
     Raises InputError if another run holds the folder, or if it cannot be locked.
     """
@@ -159,6 +160,7 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
             "permissions, or choose another folder"
         ) from error
     try:
+        _remove_temporaries(folder)
         if holder_file.exists():
             log(f"{folder}: taking over from {_holder(holder_file)}, which has ended")
         since = datetime.now().isoformat(timespec="seconds")
@@ -168,6 +170,13 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
     finally:
         holder_file.unlink(missing_ok=True)
         lock.release()
+
+
+def _remove_temporaries(folder: Path) -> None:
+    """Remove the files that killed calls of `write_atomic` left in a locked folder."""
+    for file in folder.rglob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", file.name) and file.is_file():
+            file.unlink(missing_ok=True)
 
 
 def _holder(holder_file: Path) -> str:

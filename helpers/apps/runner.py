@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -47,6 +48,7 @@ def run_notebooks(
     *,
     only: Sequence[str] = (),
     resume: bool = False,
+    cell_timeout: int = 0,
     folder: Path = NOTEBOOKS,
     log: Callable[[str], None] = print,
 ) -> Path:
@@ -54,6 +56,7 @@ def run_notebooks(
 
     parameters  text values; they must match the types that the notebooks declare
     only        names or numbers of notebooks ("04", "04_regressor"); by default, all
+    cell_timeout  seconds after which a cell is stopped; 0: never
     resume      skip a notebook if neither its inputs nor its results have changed
 
     Raises InputError before any kernel starts if a notebook or parameter is unknown, a
@@ -79,7 +82,8 @@ def run_notebooks(
         log(faces.describe())
         write_json(run_dir / "environment.json", environment())
         for notebook in notebooks:
-            _run_one(notebook, typed[notebook], run_dir, faces, resume, log)
+            how = {"resume": resume, "cell_timeout": cell_timeout, "log": log}
+            _run_one(notebook, typed[notebook], run_dir, faces, **how)
         return write_results(run_dir)
 
 
@@ -188,7 +192,9 @@ def _run_one(
     parameters: dict,
     run_dir: Path,
     faces: FaceSet,
+    *,
     resume: bool,
+    cell_timeout: int,
     log: Callable[[str], None],
 ) -> None:
     name = notebook.stem
@@ -202,7 +208,7 @@ def _run_one(
     started = time.perf_counter()
     executed = run_dir / "notebooks" / notebook.name
     executed.parent.mkdir(parents=True, exist_ok=True)
-    problem = _execute(notebook, executed, parameters)
+    problem = _execute(notebook, executed, parameters, cell_timeout)
     if not problem and not metrics.exists():
         problem = "ended without writing its metrics.json"
     if problem:
@@ -213,7 +219,9 @@ def _run_one(
     log(f"{name:<20} {time.perf_counter() - started:6.1f} s")
 
 
-def _execute(notebook: Path, executed: Path, parameters: dict) -> str:
+def _execute(
+    notebook: Path, executed: Path, parameters: dict, cell_timeout: int
+) -> str:
     """Run one notebook; return the problem in one line, or an empty string.
 
     The kernel starts in the current directory, so relative paths given as parameters refer
@@ -226,14 +234,28 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str:
             parameters,
             kernel_name="python3",
             progress_bar=False,
+            execution_timeout=cell_timeout or None,
             extra_arguments=QUIET,
         )
     except PapermillExecutionError as error:
         lines = f"{error.ename}: {error.evalue}".strip().splitlines()
         return f"cell [{error.exec_count}] raised {lines[0]}"
-    except (CellTimeoutError, DeadKernelError) as error:
-        return str(error).strip().splitlines()[0]
+    except CellTimeoutError:
+        return f"cell [{_running_cell(executed)}] took more than {cell_timeout} s"
+    except DeadKernelError:
+        return (
+            f"its kernel died in cell [{_running_cell(executed)}], as after a shortage of "
+            f"memory ({psutil.virtual_memory().available / 2**30:.1f} GiB are free now)"
+        )
+    except OSError as error:
+        raise InputError(f"{executed}: cannot write ({error.strerror})") from error
     return ""
+
+
+def _running_cell(executed: Path) -> int:
+    """Return the number of the cell at which a notebook stopped, as Jupyter shows it."""
+    cells = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code"]
+    return sum(bool(cell.metadata.papermill["start_time"]) for cell in cells)
 
 
 def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:

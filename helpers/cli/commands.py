@@ -1,20 +1,18 @@
 """The command line: `deepcolor run`, `train`, `sweep`, `bench`, `evaluate`, etc."""
 
 import warnings
-from functools import partial
 from pathlib import Path
 
 import click
 
-from helpers.cli.handin import COMMANDS
+from helpers.cli import handin, photographs
 from helpers.cli.options import (
     COUNT,
     DEFAULT_SEED,
     POSITIVE,
     SEED,
-    TONES,
     Course,
-    Strength,
+    cell_timeout_option,
     data_options,
     device_option,
     epochs_option,
@@ -26,9 +24,6 @@ from helpers.cli.options import (
     run_dir_option,
     seed_option,
     split_option,
-    trained_profile_option,
-    trained_run_option,
-    weights_option,
     whole_numbers,
 )
 from helpers.files import InputError
@@ -36,7 +31,7 @@ from helpers.files import InputError
 
 @click.group(
     cls=Course,
-    commands=COMMANDS,
+    commands=handin.COMMANDS + photographs.COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -57,6 +52,7 @@ def main(debug: bool):
 @click.option(
     "--resume", is_flag=True, help="Skip notebooks whose inputs are unchanged."
 )
+@cell_timeout_option
 @click.option(
     "-p",
     "parameters",
@@ -64,7 +60,9 @@ def main(debug: bool):
     metavar="NAME=VALUE",
     help="Set a notebook parameter; repeatable.",
 )
-def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
+def run(
+    profile, run_dir, only, resume, cell_timeout, parameters, seed, epochs, **given
+):
     """Run the notebooks in order; the results are written to the run folder."""
     from helpers.apps.runner import run_notebooks
     from helpers.experiments.run_folder import default_run_dir
@@ -77,7 +75,8 @@ def run(profile, run_dir, only, resume, parameters, seed, epochs, **given):
             raise InputError(f"-p {parameter}: write -p NAME=VALUE")
         given[name] = value
     folder = default_run_dir(given["profile"], run_dir)
-    page = run_notebooks(folder, given, only=only, resume=resume, log=click.echo)
+    how = {"only": only, "resume": resume, "cell_timeout": cell_timeout}
+    page = run_notebooks(folder, given, **how, log=click.echo)
     click.echo(page.read_text(encoding="utf-8"))
     click.echo(f"wrote {page}")
 
@@ -247,152 +246,3 @@ def predict(**options):
     from helpers.apps.evaluate_weights import predict_folder
 
     predict_folder(**options, log=click.echo)
-
-
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="IMAGES...")
-@weights_option
-@trained_profile_option
-@trained_run_option
-def chrominance(inputs, weights, profile, run_dir):
-    """Predict the mean a* and mean b* of photographs from their lightness.
-
-    IMAGES are files, folders, zips or patterns ('scans/*.jpg'). The network is
-    weights/regressor.safetensors unless another is given.
-    """
-    from helpers.apps.colorize_files import list_chrominance, load_network
-
-    net = load_network(weights, profile, run_dir, "regressor")
-    list_chrominance(net, inputs, log=_echo)
-
-
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@output_option
-@force_option
-@click.option(
-    "--strength",
-    default=1.0,
-    type=Strength(0, 2),
-    show_default=True,
-    help="0: gray; 1: as predicted; 2: twice the chrominance.",
-)
-@click.option(
-    "--vivid", is_flag=True, help="Livelier colors; the same as --strength 1.15."
-)
-@click.option(
-    "--compare",
-    is_flag=True,
-    help="Also write gray and colorized side by side, as NAME.compare.png.",
-)
-@click.option(
-    "--box",
-    "boxes",
-    multiple=True,
-    metavar="X,Y,W,H",
-    help="Colorize this region, a small face, separately (one photograph); repeatable.",
-)
-@click.option(
-    "--faces/--no-faces",
-    default=True,
-    help="Find small faces and colorize each separately (default).",
-)
-@click.option(
-    "--hint",
-    "points",
-    multiple=True,
-    metavar="X,Y=COLOR",
-    help="The color of one place, for example 120,80=#c58c6a or 300,400=navy; repeatable.",
-)
-@click.option(
-    "--like", default="", metavar="FILE", help="Use the mean color of this photograph."
-)
-@click.option(
-    "--tone",
-    default="",
-    type=click.Choice(["", *TONES]),
-    metavar="warm|neutral|cool",
-    help="The mean color, relative to that of the training photographs.",
-)
-@weights_option
-@trained_profile_option
-@trained_run_option
-def colorize(
-    inputs,
-    output,
-    vivid,
-    boxes,
-    points,
-    like,
-    tone,
-    weights,
-    profile,
-    run_dir,
-    **options,
-):
-    """Colorize photographs of any size; the results are PNG files.
-
-    INPUTs are files, folders, zips or patterns ('scans/*.jpg'). A film becomes an MP4
-    file. For multi-page files and animations, only the first image is used. 16-bit depth
-    and alpha are preserved. The network is weights/portrait.safetensors by default.
-    """
-    from helpers.apps import colorize_files as files
-    from helpers.apps.colorize import LIVELY
-    from helpers.apps.hints import make_hints
-
-    options["strength"] *= LIVELY if vivid else 1
-    options |= {"log": _echo, "summarize": partial(click.echo, err=True)}
-    options["boxes"] = [files.parse_box(given) for given in boxes]
-    films, photographs = files.split_films(inputs)
-    only = bool(boxes or points or options["compare"])
-    files.check_films(films, output, options["force"], only)
-    net = files.load_network(weights, profile, run_dir, "colorizer")
-    options["hints"] = make_hints(net, points, like, tone)
-    if photographs:
-        files.colorize_files(net, photographs, output, **options)
-    if films:
-        names = ("strength", "hints", "log", "summarize")
-        files.colorize_films(net, films, output, **{n: options[n] for n in names})
-
-
-@main.command()
-@click.argument("weights")
-@click.argument("output", type=click.Path(path_type=Path))
-@force_option
-def export(weights, output, force):
-    """Write the network WEIGHTS as OUTPUT.onnx, for other programs."""
-    from helpers.apps.export import export
-
-    export(weights, output, force, log=click.echo)
-
-
-@main.command()
-@click.option(
-    "--weights",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A network to offer on the page; repeatable. By default, those in weights/.",
-)
-@click.option(
-    "--port",
-    default=7860,
-    type=click.IntRange(1, 65535),
-    show_default=True,
-    help="If the port is in use, the next free one is used.",
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="0.0.0.0 serves your network, too; a password is then printed and asked for.",
-)
-def demo(weights, port, host):
-    """Open a page in the browser: drop a photograph, see it colorized, download it."""
-    from helpers.apps.demo import serve
-
-    serve(weights, port, log=click.echo, host=host)
-
-
-def _echo(line: str) -> None:
-    """Print a line that may contain file names with arbitrary bytes."""
-    click.echo(click.format_filename(line))

@@ -4,18 +4,14 @@ import click
 
 from helpers.cli.options import (
     POSITIVE,
+    collect_in,
     force_option,
     images_option,
     run_dir_option,
 )
 
 COMMANDS = []
-
-
-def command(function):
-    """Collect a command for the group of `helpers.cli`."""
-    COMMANDS.append(click.command()(function))
-    return COMMANDS[-1]
+command = collect_in(COMMANDS)
 
 
 @command

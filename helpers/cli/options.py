@@ -1,6 +1,7 @@
 """What the commands of the command line share: options, and how errors are shown."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -55,6 +56,13 @@ epochs_option = click.option(
     default=0,
     type=COUNT,
     help="Number of epochs; by default, the profile's.",
+)
+cell_timeout_option = click.option(
+    "--cell-timeout",
+    default=0,
+    type=COUNT,
+    metavar="SECONDS",
+    help="Stop at a cell that takes longer; by default, never.",
 )
 weights_option = click.option(
     "--weights",
@@ -163,3 +171,13 @@ class Course(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped by Ctrl-C; finished results are kept", err=True)
             ctx.exit(CANCELED)
+
+
+def collect_in(commands: list) -> Callable:
+    """Return a decorator that makes a function a command and adds it to a list."""
+
+    def collect(function):
+        commands.append(click.command()(function))
+        return commands[-1]
+
+    return collect

@@ -64,6 +64,12 @@ class FaceSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def num_gray(self) -> int:
+        """The number of images whose pixels have equal B, G and R."""
+        B, G, R = self.images.unbind(1)
+        return int(((B == G) & (G == R)).flatten(1).all(dim=1).sum())
+
     def data_hash(self) -> str:
         """Return the SHA-256 of all names and pixels."""
         names = "\n".join(self.names).encode(errors="surrogateescape")
@@ -76,6 +82,9 @@ class FaceSet:
             lines.append(
                 "synthetic portraits: figures are not comparable with published ones"
             )
+        if count := self.num_gray:
+            how = "all" if count == len(self) else count
+            lines.append(f"{how} images are gray: they show no color to learn")
         if self.groups:
             lines.append(f"{len(set(self.groups))} sitters, from {self.groups_from}")
         for group in self.copies[:MAX_LISTED]:

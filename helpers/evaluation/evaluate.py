@@ -11,6 +11,7 @@ from torch import nn
 from helpers.data.lab import ImagePairs
 from helpers.evaluation.metrics import Estimate, bootstrap, paired_difference
 from helpers.evaluation.task import task_of
+from helpers.files import WorkFailed
 from helpers.nets.base import evaluation_mode
 
 
@@ -74,9 +75,17 @@ def predict(predictor, inputs: torch.Tensor, batch_size: int = 0) -> torch.Tenso
 
 
 def evaluate(predictor, images: ImagePairs, batch_size: int = 0) -> Evaluation:
-    """Compare predictions for `images` with the truth; see `predict`."""
+    """Compare predictions for `images` with the truth; see `predict`.
+
+    Raises WorkFailed if a prediction is not finite: a mean would hide which images it is.
+    """
     task = task_of(predictor)
     prediction = predict(predictor, images.inputs, batch_size)
+    if bad := int((~prediction.isfinite()).flatten(1).any(dim=1).sum()):
+        raise WorkFailed(
+            f"predictions are not finite in {bad} of {len(prediction)} images; the "
+            "network has diverged: lower the learning rate and train again"
+        )
     errors = task.errors(prediction, images.truth.cpu())
     return Evaluation(errors, prediction, task.headline, images.group)
 

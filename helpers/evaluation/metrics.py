@@ -18,14 +18,19 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images with its 95% bootstrap interval; `unit` is what is resampled."""
+    """A mean over images with its 95% bootstrap interval; `unit` is what is resampled.
+
+    One image has no interval: low and high then equal the mean.
+    """
 
     mean: float
     low: float
     high: float
-    unit: str = "images"  # or "sitters"
+    unit: str = "images"  # or "sitters", or "one image"
 
     def __str__(self) -> str:
+        if self.unit == "one image":
+            return f"{self.mean:.3g} (one image: no interval)"
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
@@ -104,7 +109,7 @@ def bootstrap(values, groups=None, seed: int = 0) -> Estimate:
     groups  (N,) the sitter of each image. Images of one sitter are not independent, so
             whole sitters are drawn with replacement, 2000 times (cluster bootstrap).
             Without groups, or with only one, images are drawn.
-    The result's `unit` is "sitters" or "images".
+    The result's `unit` is "sitters", "images" or "one image".
 
     With few sitters, even this interval is too narrow. In a simulation with equal variance
     between and within sitters (14 images per sitter), it covers the true mean in 84 % of
@@ -116,7 +121,8 @@ def bootstrap(values, groups=None, seed: int = 0) -> Estimate:
     numbers = np.unique(groups, return_inverse=True)[1]
     if numbers.max() == 0:
         drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
-        means, unit = values[drawn].mean(axis=1), "images"
+        means = values[drawn].mean(axis=1)
+        unit = "images" if len(values) > 1 else "one image"
     else:
         counts = np.bincount(numbers)
         drawn = rng.integers(len(counts), size=(RESAMPLES, len(counts)))

@@ -181,12 +181,12 @@ class TrainingState:
         validation, start = self.data.validation, self.net.fine_tuned_from
         return {
             "network": str(self.net),
+            "random seed": self.seed,  # before the data, which depend on it
             "training images": len(self.train),
             "hash of the training images": self.train.data_hash(),
             "hash of the validation images": validation.data_hash()
             if validation
             else "",
-            "random seed": self.seed,
             **asdict(self.recipe),
             **({"fine-tuned from": start} if start else {}),
         }

@@ -332,8 +332,16 @@ def test_an_error_names_notebook_cell_and_last_line_and_stops(course):
 
 def test_a_dead_kernel_is_a_failure(course):
     course.add("01_a", WRITE.replace("import json", "import os, json") + "os._exit(1)")
-    with pytest.raises(WorkFailed, match=r"01_a: .*[Kk]ernel died"):
+    with pytest.raises(
+        WorkFailed, match=r"01_a: its kernel died in cell \[3\].*memory"
+    ):
         course.run()
+
+
+def test_a_cell_that_takes_too_long_is_stopped_and_named(course):
+    course.add("01_a", "import time; time.sleep(60)")
+    with pytest.raises(WorkFailed, match=r"01_a: cell \[3\] took more than 1 s"):
+        course.run(cell_timeout=1)
 
 
 @pytest.mark.parametrize("ending", ["import sys; sys.exit(0)", "pass"])
