@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from offline import can_isolate, offline
 
 from helpers import nets
 from helpers.cli import main, options
@@ -56,12 +57,22 @@ def course_images(photographs):
 
 @pytest.fixture(scope="module")
 def course_run(course_images, tmp_path_factory):
-    """A run of the whole course with one epoch per network."""
+    """A run of the whole course with one epoch per network, without a network."""
     run_dir = tmp_path_factory.mktemp("run")
-    output = deepcolor(
-        "run", "--images", course_images, "--run-dir", run_dir, "--epochs", 1
+    command = [sys.executable, "-m", "helpers", "run", "--images", str(course_images)]
+    command += ["--run-dir", str(run_dir), "--epochs", "1"]
+    done = subprocess.run(offline(command), capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run_dir, done.stdout
+
+
+@pytest.mark.skipif(not can_isolate(), reason="network namespaces are not allowed here")
+def test_the_course_of_these_tests_has_no_network():
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), 1)"
+    done = subprocess.run(
+        offline([sys.executable, "-c", code]), capture_output=True, text=True
     )
-    return run_dir, output
+    assert "Network is unreachable" in done.stderr
 
 
 @pytest.mark.timeout(1800)
