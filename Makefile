@@ -4,6 +4,8 @@
 # make book   build a web site of the notebooks in outputs/book
 # make tour   record the video tour from videotour/script.md (chromium and ffmpeg)
 # make badges show where this clone can be opened in Binder and Colab
+# make soak   train, kill and resume for an hour (or: make soak ARGS=MINUTES)
+# make fuzz   read files and values changed at random, for about an hour
 # make clean  remove the environment and the caches, but not the results
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: run test lab notebooks lint lock book tour badges clean
+.PHONY: run test lab notebooks lint lock book tour badges soak fuzz clean
 
 run: $(READY)
 	$(BIN)/deepcolor run $(ARGS)
@@ -56,6 +58,13 @@ book: .venv-book/ready
 
 tour: $(READY)
 	$(BIN)/deepcolor tour $(ARGS)
+
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py $(ARGS)
+
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --timeout 0 --hypothesis-profile fuzz \
+		tests/faults/test_fuzz.py $(ARGS)
 
 badges:
 	@$(PYTHON) book/badges.py

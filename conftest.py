@@ -9,6 +9,12 @@ import shutil
 import signal
 import tempfile
 
+from hypothesis import settings
+
+settings.register_profile("tests", max_examples=60, deadline=None)
+settings.register_profile("fuzz", max_examples=6000, deadline=None, print_blob=True)
+settings.load_profile("tests")
+
 
 def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)

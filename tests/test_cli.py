@@ -18,7 +18,8 @@ from offline import can_isolate, offline
 from helpers import nets
 from helpers.cli import main, options
 from helpers.data.portraits import write_portraits
-from helpers.experiments.registry import DEFAULT_SEED, PROFILES
+from helpers.experiments.profiles import PROFILES
+from helpers.experiments.registry import DEFAULT_SEED
 from helpers.experiments.run_folder import MAX_SEED
 from helpers.files import PROJECT, read_json
 from helpers.progress import JUPYTERLAB_VARIABLE

@@ -22,7 +22,7 @@ from helpers.apps.bench_runners import (
     runners_of,
 )
 from helpers.evaluation import figures
-from helpers.experiments.registry import known
+from helpers.experiments.profiles import known
 from helpers.experiments.run_folder import environment, save_figure
 from helpers.files import InputError, free_cores, write_json
 from helpers.nets.base import count_gflop, evaluation_mode

@@ -37,8 +37,9 @@ from helpers.apps.report_page import (
 from helpers.data.augment import AREA_RANGE, SCALE_RANGE
 from helpers.data.faces import IMAGE_SIZE
 from helpers.evaluation.task import TASKS
+from helpers.experiments.profiles import known
 from helpers.experiments.reference import file_of, load_reference
-from helpers.experiments.registry import Experiment, get_experiment, known, published
+from helpers.experiments.registry import Experiment, get_experiment, published
 from helpers.experiments.tables import Row
 from helpers.files import InputError, WorkFailed, write_atomic, write_json
 

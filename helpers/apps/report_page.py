@@ -21,7 +21,8 @@ from helpers.data.images import read_image, write_image
 from helpers.evaluation.diagrams import Stage, draw_network
 from helpers.evaluation.metrics import Estimate
 from helpers.evaluation.task import TASKS
-from helpers.experiments.registry import get_experiment, get_profile
+from helpers.experiments.profiles import get_profile
+from helpers.experiments.registry import get_experiment
 from helpers.experiments.run_folder import SCHEMA
 from helpers.experiments.tables import Row
 from helpers.files import InputError, read_json, unique_stems

@@ -297,10 +297,13 @@ def _groups_from_csv(source, names: list[str]) -> list[str]:
     if data is None:
         return [""]
     try:
-        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        rows, columns = list(reader), set(reader.fieldnames or ())
     except UnicodeDecodeError as error:
         raise InputError(f"{table}: not UTF-8; save it as UTF-8") from error
-    if not {"file", "group"} <= set(rows.fieldnames or ()):
+    except csv.Error as error:
+        raise InputError(f"{table}: not a table ({error}); save it as CSV") from error
+    if not {"file", "group"} <= columns:
         raise InputError(f"{table}: needs the columns file,group in its first line")
     group_of = {row["file"]: row["group"] or "" for row in rows}
     return [group_of.get(n) or group_of.get(PurePosixPath(n).name, "") for n in names]

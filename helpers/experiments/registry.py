@@ -8,11 +8,10 @@ reproduces it, and a second row has the corrected version.
 """
 
 import ast
-import difflib
 import inspect
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from helpers.experiments.profiles import PROFILES, PerProfile, Profile, known
 from helpers.files import InputError
 from helpers.nets import NETWORKS, build
 from helpers.training.optim import OPTIMIZERS, SCHEDULES, Recipe
@@ -20,45 +19,6 @@ from helpers.training.optim import OPTIMIZERS, SCHEDULES, Recipe
 # Of the random seeds 0 to 7, this one splits the course's photographs such that the errors
 # of the constant and the table L -> ab are closest to those on the published split.
 DEFAULT_SEED = 4
-
-
-@dataclass(frozen=True)
-class PerProfile:
-    """A network option that depends on the profile."""
-
-    quick: object
-    standard: object
-    full: object
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How much data a run uses, and how long notebooks without an experiment train.
-
-    max_images    maximum size of the training set; None for all images
-    copies        size of the augmented training set, in copies of the training set
-    study_images, study_size  maximum number of training images in the ablation study, and
-                  their side length in pixels
-    batchnorm_epochs, steps_epochs  epochs in notebooks 06 and 11
-    """
-
-    name: str
-    max_images: int | None
-    copies: int
-    study_images: int
-    study_size: int
-    batchnorm_epochs: int
-    steps_epochs: int
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("quick", 300, 2, 200, 40, batchnorm_epochs=10, steps_epochs=4),
-        Profile("standard", None, 10, 750, 80, batchnorm_epochs=3, steps_epochs=20),
-        Profile("full", None, 10, 10_000, 80, batchnorm_epochs=20, steps_epochs=1000),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -167,6 +127,8 @@ SETTINGS = {
     "weight_decay": (lambda x: 0 <= x < 1, "a number from 0 to 1"),
     "momentum": (lambda x: 0 <= x < 1, "a number from 0 to 1"),
 }
+
+MAX_OPTION = 1024  # feature maps, for example; more would fill the memory
 
 UNET_BASE = PerProfile(8, 16, 32)  # feature maps in the first level
 BEST_BASE = PerProfile(8, 32, 32)
@@ -298,9 +260,10 @@ def get_experiment(name: str) -> Experiment:
     "report003/2,5,16,0.07,tanh" is a network of the ablation study given by its settings;
     "colorizer/n4,maps=8,lr=0.01" is colorizer/n4 with two settings changed.
     """
+    first, *settings = name.split(",")
     report, _, numbers = name.partition("/")
-    if "=" in name:
-        return with_settings(*name.split(","))
+    if any("=" in setting for setting in settings):
+        return with_settings(first, *settings)
     if report == "report003" and "," in numbers:
         return stack_by_numbers(numbers)
     return EXPERIMENTS[known(name, EXPERIMENTS, "network")]
@@ -316,20 +279,6 @@ def published(name: str) -> Published | None:
     epochs = experiment.published_epochs
     words = f"{name}, {epochs} epochs" if epochs else name
     return Published(experiment.mse, words, experiment.accuracy)
-
-
-def get_profile(name: str) -> Profile:
-    """Return the profile of this name; raise InputError for an unknown name."""
-    return PROFILES[known(name, PROFILES, "profile")]
-
-
-def known(name: str, names: Iterable[str], what: str) -> str:
-    """Return the name if it is in `names`; else raise InputError with the closest match."""
-    if name in names:
-        return name
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(names)}"
-    raise InputError(f"{what} {name!r}: unknown; {hint}")
 
 
 def with_settings(name: str, *settings: str) -> Experiment:
@@ -349,6 +298,8 @@ def with_settings(name: str, *settings: str) -> Experiment:
         except (ValueError, SyntaxError):
             value = text  # a word, such as tanh
         (fields if key in SETTINGS else options)[key] = value
+        if _largest(value) > MAX_OPTION and key not in SETTINGS:
+            raise InputError(f"{name},{setting}: at most {MAX_OPTION}")
         if key in SETTINGS and not _is_allowed(key, value):
             raise InputError(f"{name},{setting}: {key} must be {SETTINGS[key][1]}")
     try:
@@ -359,6 +310,12 @@ def with_settings(name: str, *settings: str) -> Experiment:
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         raise InputError(f"{name}, {', '.join(settings)}: {error}") from error
     return changed
+
+
+def _largest(value) -> float:
+    """Return the largest number in a setting, which may be a tuple; 0 for words."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return max((x for x in values if isinstance(x, int | float)), default=0)
 
 
 def _is_allowed(key: str, value) -> bool:

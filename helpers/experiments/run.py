@@ -16,13 +16,12 @@ from helpers.data.course import CourseData
 from helpers.data.pairs import StudyData
 from helpers.evaluation.evaluate import Evaluation, evaluate, evaluate_single_pass
 from helpers.evaluation.task import TASKS
+from helpers.experiments.profiles import Profile, get_profile
 from helpers.experiments.registry import (
     DEFAULT_SEED,
     Experiment,
-    Profile,
     Published,
     get_experiment,
-    get_profile,
     published,
 )
 from helpers.experiments.run_folder import default_run_dir, describe_data, environment

@@ -24,7 +24,8 @@ from helpers.data.images import write_image
 from helpers.evaluation.figures import compare_with_published
 from helpers.evaluation.small_png import use_small_png
 from helpers.evaluation.task import TASKS
-from helpers.experiments.registry import get_experiment, get_profile
+from helpers.experiments.profiles import get_profile
+from helpers.experiments.registry import get_experiment
 from helpers.experiments.tables import Row, task_tables
 from helpers.files import (
     OUTPUTS,

@@ -23,7 +23,8 @@ import yaml
 from helpers.data.faces import PORTRAITS, find_images, load_faces
 from helpers.evaluation import figures
 from helpers.evaluation.task import TASKS
-from helpers.experiments.registry import EXPERIMENTS, get_experiment, get_profile
+from helpers.experiments.profiles import get_profile
+from helpers.experiments.registry import EXPERIMENTS, get_experiment
 from helpers.experiments.run import folder_of, parameters_of
 from helpers.experiments.run_folder import save_figure
 from helpers.experiments.tables import Row, markdown, task_tables

@@ -170,7 +170,9 @@ def test_describe_gives_number_source_and_sitters(tmp_path):
 
 def test_describe_lists_twenty_skipped_files_and_counts_the_rest():
     skipped = [(f"{i}.jpg", "empty file") for i in range(25)]
-    lines = FaceSet(torch.zeros(0), [], skipped=skipped).describe().splitlines()
+    lines = (
+        FaceSet(torch.zeros(0, 3, 8, 8), [], skipped=skipped).describe().splitlines()
+    )
     assert lines[1] == "skipped 25 files:"
     assert lines[2] == "  '0.jpg': empty file"
     assert lines[21] == "  '19.jpg': empty file"
@@ -180,7 +182,9 @@ def test_describe_lists_twenty_skipped_files_and_counts_the_rest():
 @pytest.mark.parametrize(("count", "words"), [(1, "1 file:"), (2, "2 files:")])
 def test_describe_counts_one_file_in_the_singular(count, words):
     skipped = [(f"{i}.jpg", "empty file") for i in range(count)]
-    lines = FaceSet(torch.zeros(0), [], skipped=skipped).describe().splitlines()
+    lines = (
+        FaceSet(torch.zeros(0, 3, 8, 8), [], skipped=skipped).describe().splitlines()
+    )
     assert lines[1] == f"skipped {words}"
 
 

@@ -20,12 +20,8 @@ from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.metrics import accuracy_12
 from helpers.evaluation.predictions import save_estimations, write_predictions
 from helpers.evaluation.task import TASKS
-from helpers.experiments.registry import (
-    EXPERIMENTS,
-    PROFILES,
-    get_experiment,
-    stack_by_numbers,
-)
+from helpers.experiments.profiles import PROFILES
+from helpers.experiments.registry import EXPERIMENTS, get_experiment, stack_by_numbers
 from helpers.files import InputError
 from helpers.nets.base import count_parameters
 from helpers.nets.baselines import RgbTable

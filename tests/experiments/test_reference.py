@@ -8,6 +8,7 @@ from helpers.data.faces import PORTRAITS, load_faces
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.task import task_of
 from helpers.experiments import reference
+from helpers.experiments.profiles import get_profile
 from helpers.experiments.reference import (
     MAX_BYTES,
     REFERENCE,
@@ -15,7 +16,7 @@ from helpers.experiments.reference import (
     load_reference,
     load_references,
 )
-from helpers.experiments.registry import get_experiment, get_profile
+from helpers.experiments.registry import get_experiment
 from helpers.files import InputError
 
 FILES = sorted(path for name in SETS for path in (REFERENCE / name).glob("*.json"))

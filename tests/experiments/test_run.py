@@ -9,7 +9,8 @@ from engine import assert_same_weights, weights
 from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
 from helpers.evaluation.evaluate import evaluate, evaluate_single_pass
-from helpers.experiments.registry import EXPERIMENTS, PROFILES, get_experiment
+from helpers.experiments.profiles import PROFILES
+from helpers.experiments.registry import EXPERIMENTS, get_experiment
 from helpers.experiments.registry import published as published_for
 from helpers.experiments.run import train_experiment
 from helpers.files import InputError

@@ -9,12 +9,8 @@ from helpers.data.pairs import study_data
 from helpers.evaluation.evaluate import Evaluation, evaluate
 from helpers.evaluation.metrics import Estimate
 from helpers.experiments import run_folder as results
-from helpers.experiments.registry import (
-    EXPERIMENTS,
-    PROFILES,
-    get_experiment,
-    published,
-)
+from helpers.experiments.profiles import PROFILES
+from helpers.experiments.registry import EXPERIMENTS, get_experiment, published
 from helpers.experiments.run import evaluate_baselines, train_experiment
 from helpers.experiments.tables import Row
 from helpers.files import InputError, read_json

@@ -7,7 +7,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from helpers.apps.runner import choose_notebooks, read_notebook, run_notebooks
 from helpers.cli import main
 from helpers.data.images import ZipSource
+from helpers.experiments.registry import get_experiment
 from helpers.experiments.run_folder import collect, read_metrics, write_results
 from helpers.files import PROJECT, InputError, read_json, run_lock, sha256, write_json
 from helpers.training.checkpoint import MAGIC, VERSION, load_checkpoint
@@ -60,6 +60,20 @@ def test_a_bad_value_starts_no_kernel(parameter, message, tmp_path, monkeypatch)
     assert message in output
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lr=0.1", "network 'lr=0.1': unknown"),
+        ("maps/8,maps=99999999", "maps=99999999: at most 1024"),
+        ("maps/wide,maps=(8,16,32,1e9)", "unknown|at most 1024|maps"),
+    ],
+)
+def test_settings_that_no_network_can_have(name, message):
+    with pytest.raises(InputError, match=message):
+        get_experiment(name)
+    assert "error: " in refused("train", name)
+
+
 def test_a_sweep_into_a_file(tmp_path):
     (tmp_path / "sweep").write_text("mine")
     output = refused("sweep", "maps/3", "--run-dir", tmp_path, "--images", "portraits")
@@ -73,11 +87,14 @@ def test_a_damaged_notebook(tmp_path):
     with pytest.raises(InputError, match=r"01_load\.ipynb: not a complete notebook"):
         run_notebooks(tmp_path / "run", {}, folder=tmp_path)
     assert choose_notebooks(tmp_path)  # it is found, but cannot be read
-    for text in ("", "[]", "{}", '{"nbformat": 4, "cells": 3}', "\0"):
+    for text in ("", "[]", "\0", source[:99]):
         (tmp_path / "01_load.ipynb").write_text(text)
         with pytest.raises(InputError, match="not a complete notebook"):
-            nbformat.validate(read_notebook(tmp_path / "01_load.ipynb"))
-            raise InputError("not a complete notebook")  # an empty one is valid
+            read_notebook(tmp_path / "01_load.ipynb")
+    for text in ("{}", '{"nbformat": 4, "cells": 3}'):  # notebooks, but not ours
+        (tmp_path / "01_load.ipynb").write_text(text)
+        with pytest.raises(InputError, match=r"01_load\.ipynb"):
+            run_notebooks(tmp_path / "run", {}, folder=tmp_path)
 
 
 def test_half_a_lock_file_does_not_stop_a_run(tmp_path):

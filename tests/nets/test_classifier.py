@@ -9,7 +9,7 @@ from helpers.data.lab import LabImages, to_lab_images
 from helpers.data.portraits import render_portrait
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.figures import ab_histogram
-from helpers.experiments.registry import PROFILES
+from helpers.experiments.profiles import PROFILES
 from helpers.experiments.run import train_experiment
 from helpers.nets import Classifier, UNet, count_parameters
 from helpers.training.execution import set_seed

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
 from helpers.data.lab import LabImages, is_gray
-from helpers.experiments.registry import EXPERIMENTS, PROFILES, get_experiment
+from helpers.experiments.profiles import PROFILES
+from helpers.experiments.registry import EXPERIMENTS, get_experiment
 from helpers.experiments.run import train_experiment
 from helpers.nets import (
     GlobalLocal,
