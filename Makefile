@@ -16,7 +16,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 .PHONY: run test lab notebooks lint lock book tour badges soak fuzz clean
 
 run: $(READY)
-	$(BIN)/deepcolor run $(ARGS)
+	$(BIN)/deepcolor run --jobs 2 $(ARGS)
 	$(if $(ARGS),,$(BIN)/deepcolor report)
 
 # Two workers with one thread each: a second thread hardly speeds up small networks.

@@ -1,3 +1,4 @@
+import re
 import tomllib
 
 import pytest
@@ -79,3 +80,15 @@ def test_this_environment_is_the_locked_one():
     declared = [canonicalize_name(r.name) for r in DECLARED]
     here = {name: version(name).split("+")[0] for name in declared}
     assert here == {name: pins[name] for name in declared}
+
+
+def test_every_guarantee_of_the_readme_has_its_test():
+    section = (PROJECT / "README.md").read_text().split("## Guarantees and their tests")[1]
+    rows = re.findall(r"^\| (?!guarantee|---).* \| (`test_.*`) \|$", section, re.M)
+    names = [name for row in rows for name in re.findall(r"`(test_\w+(?:\.py)?)`", row)]
+    files = list((PROJECT / "tests").rglob("test_*.py"))
+    known = {file.name for file in files}
+    for file in files:
+        known |= set(re.findall(r"^def (test_\w+)", file.read_text(), re.M))
+    assert len(names) >= 15
+    assert set(names) <= known, set(names) - known

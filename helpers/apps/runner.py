@@ -11,7 +11,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -30,6 +32,7 @@ from helpers.files import (
     PROJECT,
     InputError,
     WorkFailed,
+    free_cores,
     run_lock,
     sha256,
     write_atomic,
@@ -49,6 +52,7 @@ def run_notebooks(
     only: Sequence[str] = (),
     resume: bool = False,
     cell_timeout: int = 0,
+    jobs: int = 1,
     folder: Path = NOTEBOOKS,
     log: Callable[[str], None] = print,
 ) -> Path:
@@ -56,6 +60,7 @@ def run_notebooks(
 
     parameters  text values; they must match the types that the notebooks declare
     only        names or numbers of notebooks ("04", "04_regressor"); by default, all
+    jobs        notebooks that run at the same time, in as many threads as there are cores
     cell_timeout  seconds after which a cell is stopped; 0: never
     resume      skip a notebook if neither its inputs nor its results have changed
 
@@ -81,9 +86,14 @@ def run_notebooks(
         log(f"{datetime.now():%Y-%m-%d %H:%M}  {', '.join(n.stem for n in notebooks)}")
         log(faces.describe())
         write_json(run_dir / "environment.json", environment())
-        for notebook in notebooks:
-            how = {"resume": resume, "cell_timeout": cell_timeout, "log": log}
-            _run_one(notebook, typed[notebook], run_dir, faces, **how)
+        how = {"resume": resume, "cell_timeout": cell_timeout, "log": log}
+        _run_each(
+            [
+                partial(_run_one, notebook, typed[notebook], run_dir, faces, **how)
+                for notebook in notebooks
+            ],
+            jobs,
+        )
         return write_results(run_dir)
 
 
@@ -185,6 +195,27 @@ def _also_to(file: Path, log: Callable[[str], None]) -> Callable[[str], None]:
             lines.write(line + "\n")
 
     return both
+
+
+def _run_each(runs: Sequence[Callable[[], None]], jobs: int) -> None:
+    """Call each function, `jobs` at a time; after an error, start no more of them."""
+    if jobs == 1:
+        for run in runs:
+            run()
+        return
+    # Threads of two kernels on one core would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, free_cores() // jobs)))
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(run) for run in runs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, WorkFailed):  # the others may finish
+                for kernel in psutil.Process().children():
+                    kernel.terminate()
+            raise
 
 
 def _run_one(

@@ -19,6 +19,7 @@ from helpers.cli.options import (
     evaluation_options,
     force_option,
     images_option,
+    jobs_option,
     output_option,
     profile_option,
     run_dir_option,
@@ -52,6 +53,7 @@ def main(debug: bool):
 @click.option(
     "--resume", is_flag=True, help="Skip notebooks whose inputs are unchanged."
 )
+@jobs_option
 @cell_timeout_option
 @click.option(
     "-p",
@@ -61,7 +63,16 @@ def main(debug: bool):
     help="Set a notebook parameter; repeatable.",
 )
 def run(
-    profile, run_dir, only, resume, cell_timeout, parameters, seed, epochs, **given
+    profile,
+    run_dir,
+    parameters,
+    seed,
+    epochs,
+    only,
+    resume,
+    jobs,
+    cell_timeout,
+    **given,
 ):
     """Run the notebooks in order; the results are written to the run folder."""
     from helpers.apps.runner import run_notebooks
@@ -75,7 +86,7 @@ def run(
             raise InputError(f"-p {parameter}: write -p NAME=VALUE")
         given[name] = value
     folder = default_run_dir(given["profile"], run_dir)
-    how = {"only": only, "resume": resume, "cell_timeout": cell_timeout}
+    how = {"only": only, "resume": resume, "jobs": jobs, "cell_timeout": cell_timeout}
     page = run_notebooks(folder, given, **how, log=click.echo)
     click.echo(page.read_text(encoding="utf-8"))
     click.echo(f"wrote {page}")

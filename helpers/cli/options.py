@@ -57,6 +57,13 @@ epochs_option = click.option(
     type=COUNT,
     help="Number of epochs; by default, the profile's.",
 )
+jobs_option = click.option(
+    "--jobs",
+    default=1,
+    type=POSITIVE,
+    show_default=True,
+    help="Number of notebooks that run at the same time.",
+)
 cell_timeout_option = click.option(
     "--cell-timeout",
     default=0,

@@ -221,8 +221,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "report001/regressor-1": E("strided_regressor", {"maps": ARCHITECTURE_1}, (2, 4, 100), lr=5e-3, weight_decay=1e-7, mse=1.524e-4, published_epochs=100, **R001),
     "report001/regressor-2": E("strided_regressor", {"maps": ARCHITECTURE_1}, (2, 4, 400), lr=1e-4, weight_decay=1e-5, mse=1.135e-4, published_epochs=400, **R001),
     "report001/small-regressor": E("strided_regressor", {"maps": ARCHITECTURE_2}, (2, 4, 50), lr=5e-3, weight_decay=1e-7, mse=1.555e-4, published_epochs=50, **R001),
-    "report001/sigmoid": E("strided_colorizer", {"maps": ARCHITECTURE_1}, (2, 4, 100), lr=5e-3, weight_decay=1e-7, **R001),
-    "report001/tanh": E("strided_colorizer", {"maps": ARCHITECTURE_1, "head": "tanh"}, (2, 4, 100), lr=5e-3, weight_decay=1e-7, **R001),
+    "report001/sigmoid": E("strided_colorizer", {"maps": ARCHITECTURE_1}, (1, 4, 100), lr=5e-3, weight_decay=1e-7, **R001),
+    "report001/tanh": E("strided_colorizer", {"maps": ARCHITECTURE_1, "head": "tanh"}, (1, 4, 100), lr=5e-3, weight_decay=1e-7, **R001),
     "report001/small-sigmoid": E("strided_colorizer", {"maps": ARCHITECTURE_2}, (2, 4, 50), lr=5e-3, weight_decay=1e-7, **R001),
     "report001/small-tanh": E("strided_colorizer", {"maps": ARCHITECTURE_2, "head": "tanh"}, (2, 4, 50), lr=5e-3, weight_decay=1e-7, **R001),
     # Report 003, notebook 09

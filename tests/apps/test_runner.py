@@ -1,14 +1,26 @@
 import os
 import re
+import signal
+import threading
+import time
 import zipfile
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers.apps import runner
 from helpers.data.faces import FaceSet
-from helpers.files import InputError, WorkFailed, read_json, run_lock, write_json
+from helpers.experiments.run_folder import collect
+from helpers.files import (
+    InputError,
+    WorkFailed,
+    free_cores,
+    read_json,
+    run_lock,
+    write_json,
+)
 
 PARAMETERS = "\n".join(
     [
@@ -370,3 +382,47 @@ def test_a_folder_that_cannot_be_written_stops_at_the_start(course, tmp_path):
     course.run_dir = tmp_path / "file" / "run"
     with pytest.raises(InputError, match="cannot write or lock"):
         course.run()
+
+
+def test_two_at_a_time_give_the_same_results(course, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("01_a", "02_b", "03_c"):
+        course.add(name)
+    course.run(jobs=2)
+    assert os.environ["OMP_NUM_THREADS"] == str(max(1, free_cores() // 2))
+    assert {line.split()[0] for line in course.lines if line.endswith(" s")} == {
+        "01_a",
+        "02_b",
+        "03_c",
+    }
+    assert len(collect(course.run_dir)["notebooks"]) == 3
+
+
+def test_of_two_at_a_time_the_one_that_fails_is_named_and_no_other_starts(course):
+    course.add("01_a", "import time; time.sleep(1); raise ValueError('no color')")
+    for name in ("02_b", "03_c", "04_d", "05_e", "06_f"):
+        course.add(name)
+    with pytest.raises(WorkFailed, match=r"01_a: .* raised ValueError: no color"):
+        course.run(jobs=2)
+    assert not (course.run_dir / "06_f").exists()
+
+
+def test_ctrl_c_ends_the_kernels_of_both(course):
+    pid = "import os, pathlib; pathlib.Path({!r}).write_text(str(os.getpid()))"
+    files = [course.folder / name for name in ("a.pid", "b.pid")]
+    for name, file in zip(("01_a", "02_b"), files, strict=True):
+        course.add(name, f"{pid.format(str(file))}; import time; time.sleep(300)")
+
+    def interrupt():
+        while not all(file.exists() and file.read_text() for file in files):
+            time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        course.run(jobs=2)
+    pids = [int(file.read_text()) for file in files]
+    end = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
