@@ -83,7 +83,9 @@ def test_this_environment_is_the_locked_one():
 
 
 def test_every_guarantee_of_the_readme_has_its_test():
-    section = (PROJECT / "README.md").read_text().split("## Guarantees and their tests")[1]
+    section = (
+        (PROJECT / "README.md").read_text().split("## Guarantees and their tests")[1]
+    )
     rows = re.findall(r"^\| (?!guarantee|---).* \| (`test_.*`) \|$", section, re.M)
     names = [name for row in rows for name in re.findall(r"`(test_\w+(?:\.py)?)`", row)]
     files = list((PROJECT / "tests").rglob("test_*.py"))

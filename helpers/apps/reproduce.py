@@ -12,7 +12,7 @@ from helpers.apps.runner import run_notebooks
 from helpers.data.faces import PORTRAITS, FaceSet, load_faces
 from helpers.experiments.run import folder_of, train_one
 from helpers.experiments.run_folder import environment
-from helpers.files import InputError, WorkFailed, read_json, user_path
+from helpers.files import InputError, WorkFailed, free_cores, read_json, user_path
 
 TOLERANCE = 0.1  # relative; see README, Guarantees: training differs between machines
 COMPARED = ("python", "processor", "threads", "gpu")
@@ -43,11 +43,12 @@ def reproduce(
     if not claims:
         raise InputError(f"{file}: claims nothing about {only or 'any network'}")
     before = content.get("environment") or _beside(file, "environment.json")
-    for line in differences(before):
+    jobs = before.get("jobs", 1)  # notebooks at a time
+    for line in differences(before, jobs):
         log(line)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(run_dir or scratch)
-        again = _again(content, claims, folder, images, log)
+        again = _again(content, claims, folder, images, jobs, log)
     missed = list(_compare(claims, again, log))
     if missed:
         raise WorkFailed(
@@ -71,9 +72,14 @@ def claims_of(content: Mapping, only: str = "") -> Iterator[tuple[str, float]]:
                 )
 
 
-def differences(before: Mapping) -> Iterator[str]:
-    """Yield a line for each difference between that machine and this one."""
+def differences(before: Mapping, jobs: int = 1) -> Iterator[str]:
+    """Yield a line for each difference between that machine and this one.
+
+    jobs  the number of kernels that share the cores
+    """
     now = environment()
+    if jobs > 1:
+        now["threads"] = max(1, free_cores() // jobs)
     for name in COMPARED:
         if before.get(name) != now[name]:
             yield f"{name} differs: {before.get(name)} then, {now[name]} now"
@@ -83,11 +89,11 @@ def differences(before: Mapping) -> Iterator[str]:
 
 
 def _again(
-    content: Mapping, claims, folder: Path, images: str, log
+    content: Mapping, claims, folder: Path, images: str, jobs: int, log
 ) -> dict[str, float]:
     """Run notebooks or trainings again; return the new errors under the same names."""
     if "notebooks" in content:
-        return _run_again(content["notebooks"], claims, folder, images, log)
+        return _run_again(content["notebooks"], claims, folder, images, jobs, log)
     given, data = content["parameters"], content["data"]
     source = images or (PORTRAITS if data["synthetic"] else data["source"])
     keys = ("profile", "split", "seed", "epochs")
@@ -98,7 +104,9 @@ def _again(
     return dict(claims_of(found))
 
 
-def _run_again(notebooks: Mapping, claims, folder: Path, images: str, log) -> dict:
+def _run_again(
+    notebooks: Mapping, claims, folder: Path, images: str, jobs: int, log
+) -> dict:
     names = sorted({claim.split(":")[0] for claim in claims})
     given = dict(notebooks[names[0]]["parameters"])
     given |= {"images": images or given["images"]}
@@ -107,7 +115,7 @@ def _run_again(notebooks: Mapping, claims, folder: Path, images: str, log) -> di
     then = [notebooks[name]["data"] for name in names]
     if faces.data_hash() not in {data["hash"] for data in then}:
         _check_data(then[0], _described(faces))
-    run_notebooks(folder, text, only=names, log=log)
+    run_notebooks(folder, text, only=names, jobs=jobs, log=log)
     return dict(claims_of(read_json(folder / "results.json")))
 
 

@@ -85,7 +85,11 @@ def run_notebooks(
         log = _also_to(run_dir / "log.txt", log)
         log(f"{datetime.now():%Y-%m-%d %H:%M}  {', '.join(n.stem for n in notebooks)}")
         log(faces.describe())
-        write_json(run_dir / "environment.json", environment())
+        machine = environment() | {"jobs": jobs}
+        if jobs > 1:  # threads of two kernels on one core would wait for each other
+            machine["threads"] = max(1, free_cores() // jobs)
+            os.environ.setdefault("OMP_NUM_THREADS", str(machine["threads"]))
+        write_json(run_dir / "environment.json", machine)
         how = {"resume": resume, "cell_timeout": cell_timeout, "log": log}
         _run_each(
             [
@@ -203,8 +207,6 @@ def _run_each(runs: Sequence[Callable[[], None]], jobs: int) -> None:
         for run in runs:
             run()
         return
-    # Threads of two kernels on one core would wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, free_cores() // jobs)))
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(run) for run in runs]
         try:

@@ -53,7 +53,7 @@ def results(tmp_path, data_hash="x"):
         "05_colorizer": {**common, "networks": {"one": row}},
     }
     write_json(tmp_path / "results.json", {"notebooks": notebooks})
-    write_json(tmp_path / "environment.json", environment())
+    write_json(tmp_path / "environment.json", environment() | {"jobs": 2})
     return tmp_path / "results.json"
 
 
@@ -70,7 +70,8 @@ def test_claims_are_chosen_by_network_or_notebook(tmp_path):
 
 
 def test_notebooks_run_again_with_their_parameters(tmp_path, monkeypatch):
-    def run_notebooks(folder, given, only, log):
+    def run_notebooks(folder, given, only, jobs, log):
+        assert jobs == 2
         assert given == {"images": "portraits", "seed": "4"}
         assert only == ["04_regressor"]
         row = {"test_mse": {"mean": 1.05e-4}}
