@@ -41,6 +41,14 @@ def grade(submission, images):
 
 
 @command
+def examples():
+    """Write the pictures in examples/ again."""
+    from helpers.apps.examples import write_examples
+
+    write_examples(log=click.echo)
+
+
+@command
 @click.argument("results", metavar="RESULTS.json")
 @click.option(
     "--only", default="", metavar="NAME", help="Only this network, or this notebook."

@@ -3,6 +3,7 @@ from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
@@ -25,13 +26,26 @@ def test_a_chart_gets_a_palette_and_looks_the_same():
     assert before.shape == after.shape and np.abs(before - after).mean() < 0.5
 
 
-def test_a_photograph_keeps_its_colors():
-    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+def draw_noise(ax):
+    ax.imshow(np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8))
+
+
+def draw_color_bar(ax):  # few pixels, but a palette would break its colors
+    values = np.random.default_rng(0).uniform(-1, 1, (60, 60))
+    ax.figure.colorbar(ax.imshow(values, cmap="RdYlGn"), ax=ax)
+
+
+@pytest.mark.parametrize("draw", [draw_noise, draw_color_bar])
+def test_photographs_and_color_bars_keep_their_colors(draw):
     fig, ax = plt.subplots(figsize=(2, 2), dpi=150)
-    ax.imshow(noise)
-    picture = Image.open(BytesIO(small_png(fig)))
+    draw(ax)
+    full = BytesIO()
+    fig.savefig(full, format="png", dpi=150, bbox_inches="tight")
+    before = np.asarray(Image.open(full).convert("RGB"), dtype=int)
+    after = np.asarray(Image.open(BytesIO(small_png(fig))).convert("RGB"), dtype=int)
     plt.close(fig)
-    assert picture.mode in ("RGB", "RGBA")
+    assert np.abs(before - after).max() <= 2
+    assert (after[before == 255] == 255).all()  # white stays white
 
 
 def test_a_notebook_shows_charts_this_way():
