@@ -17,7 +17,13 @@ def progress(
 
     No bar appears in logs, papermill or nbval. `options` are passed to tqdm.
     """
-    shown = shown and (sys.stderr.isatty() or JUPYTERLAB_VARIABLE in os.environ)
+    in_jupyterlab = JUPYTERLAB_VARIABLE in os.environ
+    options |= {"leave": False, "delay": DELAY}
     return tqdm(
-        items, description, leave=False, delay=DELAY, disable=not shown, **options
+        items,
+        description,
+        # JupyterLab shows stderr in a red box, as if something were wrong.
+        file=sys.stdout if in_jupyterlab else sys.stderr,
+        disable=not (shown and (in_jupyterlab or sys.stderr.isatty())),
+        **options,
     )

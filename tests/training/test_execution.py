@@ -230,11 +230,11 @@ class Screen(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("terminal", "jupyterlab", "shown"),
-    [(True, False, True), (False, True, True), (False, False, False)],
+    ("terminal", "jupyterlab", "on_stderr", "on_stdout"),
+    [(True, False, True, False), (False, True, False, True), (False,) * 4],
 )
 def test_a_bar_appears_on_a_terminal_and_in_jupyterlab_only(
-    monkeypatch, terminal, jupyterlab, shown
+    monkeypatch, capsys, terminal, jupyterlab, on_stderr, on_stdout
 ):
     screen = Screen(terminal)
     monkeypatch.setattr(sys, "stderr", screen)
@@ -243,7 +243,8 @@ def test_a_bar_appears_on_a_terminal_and_in_jupyterlab_only(
         monkeypatch.setenv(progress_module.JUPYTERLAB_VARIABLE, "05.ipynb")
     monkeypatch.setattr(progress_module, "DELAY", 0.0)
     assert list(progress(range(5), "epoch 1")) == [0, 1, 2, 3, 4]
-    assert ("epoch 1" in screen.getvalue()) is shown
+    assert ("epoch 1" in screen.getvalue()) is on_stderr
+    assert ("epoch 1" in capsys.readouterr().out) is on_stdout  # not in a red box
 
 
 def test_a_bar_can_be_silenced(monkeypatch):
