@@ -26,6 +26,7 @@ from helpers.evaluation.small_png import use_small_png
 from helpers.evaluation.task import TASKS
 from helpers.experiments.profiles import get_profile
 from helpers.experiments.registry import get_experiment
+from helpers.experiments.short_errors import use_short_errors
 from helpers.experiments.tables import Row, task_tables
 from helpers.files import (
     OUTPUTS,
@@ -126,6 +127,7 @@ def start_run(notebook: str, **parameters) -> Run:
     Raises InputError for a wrong type (papermill injects a boolean as the text "false") or
     value, before any work is done.
     """
+    use_short_errors()
     check_values(parameters)
     run = Run(notebook, parameters)
     set_seed(parameters["seed"])
