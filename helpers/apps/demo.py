@@ -294,7 +294,7 @@ def _announced_size(path: Path) -> tuple[int, int]:
             return image.size
     except Image.DecompressionBombError:
         return 2**16, 2**16
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # a damaged file can raise nearly anything
         return 0, 0
 
 

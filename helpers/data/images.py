@@ -23,6 +23,9 @@ from helpers.data.image_checks import (
 )
 from helpers.files import InputError, user_path, write_atomic
 
+# A file that OpenCV cannot decode is refused by name; its log would only repeat that.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),

@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helpers.apps.colorize_files import parse_box
+from helpers.apps.demo import read_photograph
 from helpers.apps.hints import parse_point
 from helpers.apps.runner import read_notebook
 from helpers.data.faces import find_groups
@@ -85,6 +86,18 @@ def test_image_bytes(data):
         else:
             assert image.ndim == 3 and image.dtype in (np.uint8, np.uint16)
     assert_memory_is_bounded()
+
+
+@example(IMAGES[".avif"].replace(b"av01", b"av02"))  # RuntimeError in Pillow
+@given(changed(st.sampled_from([IMAGES[".avif"], IMAGES[".jpg"], IMAGES[".png"]])))
+def test_files_dropped_on_the_demo_page(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "photo.avif")
+        path.write_bytes(data)
+        try:
+            read_photograph(path)
+        except InputError as error:
+            assert_one_line(error, "photo.avif: ", "choose another file")
 
 
 def a_zip() -> bytes:
