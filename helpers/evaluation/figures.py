@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from helpers.evaluation.metrics import Estimate
 
@@ -91,7 +92,8 @@ def learning_curves(
     """Plot training (solid) and test (dashed) errors against the epoch.
 
     histories   history of each named network; each network has its own color
-    best        error of each named predictor, drawn as a dotted line
+    best        error of each named predictor, drawn as a dotted line; its name is on the
+                right of the axes
     references  history of a longer run of some of the networks: its test error is drawn
                 as a thin solid line in the network's color, and epochs on a log scale
     """
@@ -112,17 +114,23 @@ def learning_curves(
             longer = references[name]
             ax.plot(longer["epoch"], longer["test_mse"], "-", color=color, linewidth=1,
                     alpha=0.6, label=f"{name}, reference run, test")  # fmt: skip
+    names_width = 0.0  # in inches
     for name, error in (best or {}).items():
         ax.axhline(float(error), **REFERENCE_LINE, linewidth=1)
-        ax.annotate(name, (1, float(error)), xycoords=("axes fraction", "data"),
-                    ha="right", va="bottom", fontsize=7, color="0.3")  # fmt: skip
+        text = ax.annotate(f" {name}", (1, float(error)), fontsize=7, color="0.3",
+                           xycoords=("axes fraction", "data"), va="center")  # fmt: skip
+        names_width = max(names_width, text.get_window_extent().width / fig.dpi)
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
     if references:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {}
+    beside = {}
+    if is_crowded:  # to the right of the names of the dotted lines
+        right = ax.transAxes + ScaledTranslation(names_width, 0, fig.dpi_scale_trans)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        beside["bbox_transform"] = right
     ax.legend(fontsize=7, handlelength=3, **beside)  # long enough to show a dash
     ax.grid(alpha=0.3, which="both")
     return fig
@@ -305,8 +313,8 @@ def cost_curves(
         ax.yaxis.set_major_formatter("{x:g}")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_minor_locator(NullLocator())
+        ax.set_ylabel("milliseconds")
         ax.grid(alpha=0.3, which="both")
-    axes[0, 0].set_ylabel("milliseconds")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=7)
     return fig

@@ -50,6 +50,19 @@ def test_the_legend_of_many_learning_curves_is_beside_them():
         assert (legend.x0 > curves.x1) == is_beside
 
 
+@pytest.mark.parametrize("number", [1, 4])
+def test_the_names_of_dotted_lines_touch_neither_curves_nor_legend(number):
+    history = {"epoch": [1, 2], "train_mse": [2e-4, 1e-4], "test_mse": [3e-4, 2e-4]}
+    histories = {f"net {n}": history for n in range(number)}
+    fig = figures.learning_curves(histories, {"table (L, position)": 2.9e-4})
+    fig.draw_without_rendering()
+    (ax,) = fig.axes
+    (name,) = (text.get_window_extent() for text in ax.texts)
+    assert name.x0 >= ax.get_window_extent().x1
+    assert name.x1 < fig.bbox.x1
+    assert not name.overlaps(ax.get_legend().get_window_extent())
+
+
 @pytest.mark.parametrize(
     ("powers", "factors", "label"),
     [((), [4, 4], "proportional"), ((1, 2), [4, 16], "expected without fixed costs")],
