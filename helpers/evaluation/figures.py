@@ -197,8 +197,8 @@ def error_bars(errors: Mapping[str, Estimate]) -> Figure:
     for name, value in errors.items():
         ax.text(value.high, name, f"  {value.mean:.2e}", va="center", fontsize=7)
     ax.invert_yaxis()
-    ax.margins(x=0.15)
-    ax.ticklabel_format(axis="x", scilimits=(0, 0))
+    ax.margins(x=0.2)  # room for the numbers
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:.1e}" if x else "0")
     ax.set_xlabel("test MSE of a*, b* (scale S), 95% interval")
     ax.grid(alpha=0.3, axis="x")
     return fig
