@@ -17,7 +17,10 @@ from helpers.evaluation.figures import DPI
 GAP = 0.9  # between boxes
 UNIT = 0.34  # height of a box per doubling of the side
 FILL = {"input": "0.85", "down": "#9ecae1", "up": "#fdae6b", "output": "#a1d99b"}
+FILL["fusion"] = "#bcbddc"
 DROP = -3.7  # middle of the second path
+LEAD = 0.6  # from the main row to the second path, between boxes of both
+TAIL = 1.7  # room for the last label of the second path
 SLOPE, STEEP = 35, 50  # degrees of the labels above the boxes; steep below skips
 LANE = 0.45  # between the labels and the skips, and between two skips
 ARROW = {"arrowstyle": "-|>", "mutation_scale": 8, "color": "0.35"}
@@ -31,7 +34,7 @@ class Stage:
 
     layers  what computes it, for example "conv 5 x 5, stride 2"
     maps    number of feature maps;  side  their height and width in pixels
-    kind    "input", "down", "up" or "output": the color of the box
+    kind    "input", "down", "up", "fusion" or "output": the color of the box
     """
 
     layers: str
@@ -58,8 +61,9 @@ def draw_network(
     """
     lefts = np.cumsum([0.0, *(_width(stage) + GAP for stage in stages)])
     if branch:  # make room for it
-        needed = sum(_width(stage) + GAP for stage in branch) + 2 * GAP
-        lefts[joins:] += max(0.0, needed - (lefts[joins] - lefts[leaves]))
+        needed = LEAD + sum(_width(stage) + GAP for stage in branch) + TAIL
+        room = lefts[joins] - lefts[leaves] - _width(stages[leaves])
+        lefts[joins:] += max(0.0, needed - room)
     size = (min(12, 0.85 * lefts[-1] + 0.5), 4 if branch else 3)
     fig, ax = plt.subplots(figsize=size, dpi=DPI)
     centers = _draw_row(ax, stages, lefts, 0.0, SLOPE if arched or not skips else STEEP)
@@ -68,14 +72,14 @@ def draw_network(
         ends = (centers[first], top), (centers[last], top)
         _arrow(ax, *ends, "arc3,rad=-0.25", "--")
     if branch:
-        left = centers[leaves] + GAP
+        start = lefts[leaves] + _width(stages[leaves])
+        left = start + GAP / 2 + LEAD
         places = np.cumsum([left, *(_width(stage) + GAP for stage in branch)])
-        below = _draw_row(ax, branch, places, DROP)
-        leave = (centers[leaves], -_height(stages[leaves]) / 2)
-        right = below[-1] + _width(branch[-1]) / 2
-        join = (centers[joins], -_height(stages[joins]) / 2)
-        _arrow(ax, leave, (left, DROP), "angle,angleA=-90,angleB=180")
-        _arrow(ax, (right, DROP), join, "angle,angleA=0,angleB=90")
+        _draw_row(ax, branch, places, DROP)
+        leave, join = (-_height(stages[n]) / 4 for n in (leaves, joins))
+        _bent_arrow(ax, (start, leave), (left, DROP), start + GAP / 2)
+        end = lefts[joins]
+        _bent_arrow(ax, (places[-1] - GAP, DROP), (end, join), end - GAP / 2)
     ax.set_aspect("equal")
     ax.autoscale_view()
     ax.set_axis_off()
@@ -95,7 +99,8 @@ def _draw_skips(ax, stages: Sequence[Stage], centers, skips) -> None:
         top = max(box.y1 for box in boxes)
         bottom = min(box.y0 for box in boxes)
         left, right = min(box.x0 for box in boxes), max(box.x1 for box in boxes)
-        ax.set_xlim(left, right)
+        end = centers[-1] + _width(stages[-1]) / 2 + 0.02  # with the line around it
+        ax.set_xlim(left, max(right, end))
         ax.set_ylim(bottom - 0.1, top + LANE * (len(skips) + 0.3))
         wide, high = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
         inches = min(12 / wide, 0.85)  # per unit
@@ -147,6 +152,12 @@ def _arrow(ax, start, end, path: str = "arc3", line: str = "-") -> None:
     ax.add_patch(
         FancyArrowPatch(start, end, connectionstyle=path, linestyle=line, **ARROW)
     )
+
+
+def _bent_arrow(ax, start, end, x: float) -> None:
+    """Draw an arrow that goes sideways to x, then up or down, then sideways."""
+    corners = [start, (x, start[1]), (x, end[1]), end]
+    ax.add_patch(FancyArrowPatch(path=Path(corners), **ARROW))
 
 
 def _height(stage: Stage) -> float:
