@@ -237,7 +237,11 @@ def mean_chrominance(ab_hat: torch.Tensor, ab: torch.Tensor) -> Figure:
         ax.plot(span, span, **REFERENCE_LINE, label="perfect")
         ax.plot(truth, predicted, ".", color=PREDICTED_COLOR, label="test images")
         ax.set(xlabel=f"true mean {name}", ylabel=f"predicted mean {name}")
-        ax.set_aspect("equal")
+        margin = 0.05 * (span[1] - span[0])
+        limits = span[0] - margin, span[1] + margin
+        ax.set(xlim=limits, ylim=limits, aspect="equal")
+        for axis in (ax.xaxis, ax.yaxis):  # with the same ticks
+            axis.set_major_locator(MaxNLocator(6))
         ax.grid(alpha=0.3)
     axes[0, 0].legend(fontsize=7)
     return fig
