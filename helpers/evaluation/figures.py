@@ -11,7 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+)
 from matplotlib.transforms import ScaledTranslation
 
 from helpers.evaluation.metrics import Estimate
@@ -121,6 +126,8 @@ def learning_curves(
                            xycoords=("axes fraction", "data"), va="center")  # fmt: skip
         names_width = max(names_width, text.get_window_extent().width / fig.dpi)
     ax.set(xlabel="epoch", ylabel="MSE of a*, b* (scale S)", yscale="log")
+    every = LogFormatterSciNotation(minor_thresholds=(1, 0.7))  # below 0.7 decades
+    ax.yaxis.set_minor_formatter(every)
     if references:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
