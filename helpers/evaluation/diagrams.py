@@ -1,6 +1,7 @@
 """Diagrams of networks.
 
 Each stage is a box: the height shows the size of its feature maps, the width their number.
+Where all feature maps have one size, the boxes are half as high.
 """
 
 from collections.abc import Sequence
@@ -60,23 +61,26 @@ def draw_network(
     arched         draw skips as arcs close to the boxes, for a caller that moves the labels
     """
     lefts = np.cumsum([0.0, *(_width(stage) + GAP for stage in stages)])
+    is_one_size = len({stage.side for stage in (*stages, *branch)}) == 1
+    unit = UNIT / 2 if is_one_size else UNIT
     if branch:  # make room for it
         needed = LEAD + sum(_width(stage) + GAP for stage in branch) + TAIL
         room = lefts[joins] - lefts[leaves] - _width(stages[leaves])
         lefts[joins:] += max(0.0, needed - room)
     size = (min(12, 0.85 * lefts[-1] + 0.5), 4 if branch else 3)
     fig, ax = plt.subplots(figsize=size, dpi=DPI)
-    centers = _draw_row(ax, stages, lefts, 0.0, SLOPE if arched or not skips else STEEP)
+    slope = SLOPE if arched or not skips else STEEP
+    centers = _draw_row(ax, stages, lefts, 0.0, unit, slope)
     for first, last in skips if arched else ():
-        top = max(_height(stages[first]), _height(stages[last])) / 2
+        top = max(_height(stages[n], unit) for n in (first, last)) / 2
         ends = (centers[first], top), (centers[last], top)
         _arrow(ax, *ends, "arc3,rad=-0.25", "--")
     if branch:
         start = lefts[leaves] + _width(stages[leaves])
         left = start + GAP / 2 + LEAD
         places = np.cumsum([left, *(_width(stage) + GAP for stage in branch)])
-        _draw_row(ax, branch, places, DROP)
-        leave, join = (-_height(stages[n]) / 4 for n in (leaves, joins))
+        _draw_row(ax, branch, places, DROP, unit)
+        leave, join = (-_height(stages[n], unit) / 4 for n in (leaves, joins))
         _bent_arrow(ax, (start, leave), (left, DROP), start + GAP / 2)
         end = lefts[joins]
         _bent_arrow(ax, (places[-1] - GAP, DROP), (end, join), end - GAP / 2)
@@ -84,11 +88,11 @@ def draw_network(
     ax.autoscale_view()
     ax.set_axis_off()
     if skips and not arched:
-        _draw_skips(ax, stages, centers, skips)
+        _draw_skips(ax, stages, centers, skips, unit)
     return fig
 
 
-def _draw_skips(ax, stages: Sequence[Stage], centers, skips) -> None:
+def _draw_skips(ax, stages: Sequence[Stage], centers, skips, unit: float) -> None:
     """Draw each skip up from its first box, along above all labels and down."""
     fig = ax.figure
     ax.set_position([0, 0, 1, 1])
@@ -109,7 +113,7 @@ def _draw_skips(ax, stages: Sequence[Stage], centers, skips) -> None:
     for number, (first, last) in enumerate(sorted(skips, key=lambda s: s[1] - s[0])):
         lane = top + LANE * (number + 1)
         start, end = (centers[n] - _beside(stages[n]) for n in (first, last))
-        starts, ends = (_height(stages[n]) / 2 for n in (first, last))
+        starts, ends = (_height(stages[n], unit) / 2 for n in (first, last))
         corners = [(start, starts), (start, lane), (end, lane), (end, ends)]
         ax.add_patch(FancyArrowPatch(path=Path(corners), linestyle="--", **ARROW))
 
@@ -120,12 +124,17 @@ def _beside(stage: Stage) -> float:
 
 
 def _draw_row(
-    ax, stages: Sequence[Stage], lefts, middle: float, slope: float = SLOPE
+    ax,
+    stages: Sequence[Stage],
+    lefts,
+    middle: float,
+    unit: float,
+    slope: float = SLOPE,
 ) -> list[float]:
     """Draw stages at their left edges; return the centers of their boxes."""
     centers, end = [], None
     for stage, left in zip(stages, lefts, strict=False):
-        width, height = _width(stage), _height(stage)
+        width, height = _width(stage), _height(stage, unit)
         corner = (left, middle - height / 2)
         ax.add_patch(
             Rectangle(
@@ -160,8 +169,8 @@ def _bent_arrow(ax, start, end, x: float) -> None:
     ax.add_patch(FancyArrowPatch(path=Path(corners), **ARROW))
 
 
-def _height(stage: Stage) -> float:
-    return UNIT * (1 + np.log2(stage.side))
+def _height(stage: Stage, unit: float) -> float:
+    return unit * (1 + np.log2(stage.side))
 
 
 def _width(stage: Stage) -> float:

@@ -37,6 +37,13 @@ def test_each_stage_is_a_box_as_high_as_its_maps():
     assert all(end < left for end, left in zip(ends, lefts[1:], strict=False))
 
 
+def test_boxes_are_half_as_high_where_all_maps_have_one_size():
+    one_size = [Stage("gray", 1, 128, "input"), Stage("conv", 3, 128, "output")]
+    low, *others = (box.get_height() for box in parts(draw_network(one_size))[0])
+    high = parts(draw_network(STAGES))[0][0].get_height()
+    assert low == others[0] == pytest.approx(high / 2)
+
+
 def test_skips_and_a_branch_are_drawn():
     _, arrows, _ = parts(draw_network(STAGES, skips=[(1, 3)]))
     assert len(arrows) == 5
