@@ -194,7 +194,7 @@ def test_four_times_the_images_halve_the_interval():
 
 def test_equal_values_have_an_interval_of_zero_width():
     assert bootstrap([2.0] * 7) == Estimate(2.0, 2.0, 2.0)
-    assert bootstrap([3.0]) == Estimate(3.0, 3.0, 3.0)
+    assert bootstrap([3.0]) == Estimate(3.0, 3.0, 3.0, "one image")
 
 
 def test_a_tensor_and_a_list_have_the_same_interval():
