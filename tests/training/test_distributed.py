@@ -51,7 +51,7 @@ def train(number, name, faces, run_dir, *options):
 
 
 WITHOUT_BATCHNORM = ["regressor/relu", "report003/default"]
-NAMES = [*WITHOUT_BATCHNORM, "regressor/batchnorm", "unet/fresh", "report003/batchnorm"]
+NAMES = [*WITHOUT_BATCHNORM, "unet/fresh"]
 
 
 @pytest.mark.parametrize("name", NAMES)

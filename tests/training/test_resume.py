@@ -80,7 +80,7 @@ def train_until_killed(form, path, number):
 
 @needs_unix
 @pytest.mark.parametrize("form", FORMS)
-def test_killed_at_ten_random_steps_it_ends_in_equal_bits(form, tmp_path):
+def test_killed_at_six_random_steps_it_ends_in_equal_bits(form, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     unbroken, expected = train(form)
@@ -88,7 +88,7 @@ def test_killed_at_ten_random_steps_it_ends_in_equal_bits(form, tmp_path):
     context.set_forkserver_preload(["helpers.training.loop"])
     path, draw = tmp_path / "checkpoint.pt", random.Random(form)
     positions = []
-    for _ in range(10):
+    for _ in range(6):
         child = context.Process(
             target=train_until_killed, args=(form, path, draw.randint(1, 3))
         )
@@ -97,7 +97,7 @@ def test_killed_at_ten_random_steps_it_ends_in_equal_bits(form, tmp_path):
         assert child.exitcode in (-signal.SIGKILL, 0)
         if saved := load_checkpoint(path):
             positions.append((saved["epoch"], saved["step"]))
-    assert len(set(positions)) >= 5  # it was killed at different points
+    assert len(set(positions)) >= 3  # it was killed at different points
     assert any(step for _, step in positions)  # and within epochs
     resumed, history = train(form, path, seed=77)
     torch.set_num_threads(threads)
