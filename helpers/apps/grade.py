@@ -74,13 +74,26 @@ def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> 
             "points": total,
             "components": [{**asdict(c), "verdict": c.verdict} for c in graded],
             "whole": [asdict(finding) for finding in whole],
+            "trusted": all(finding.holds for finding in whole),
             "extra_credits": credits_found,
         },
     )
     page = out / "grade.html"
     write_atomic(page, _page(given.name, graded, whole, credits_found).encode())
-    log(f"{total:g} of 100 points; wrote {page}")
+    log(f"{_verdict(total, whole)}; wrote {page}")
     return page
+
+
+def _verdict(total: float, whole: list[Finding]) -> str:
+    """Return the points, and whether the submission as a whole can be trusted."""
+    failed = sum(not finding.holds for finding in whole)
+    if not failed:
+        return f"{total:g} of 100 points"
+    checks = "a check" if failed == 1 else f"{failed} checks"
+    return (
+        f"{total:g} of 100 points, not to be given before somebody has looked: {checks} of "
+        "the submission as a whole failed"
+    )
 
 
 def components(work) -> Iterator[Graded]:
@@ -176,7 +189,7 @@ td:first-child {{ width: 3rem; }} td:nth-child(2) {{ width: 45%; }}
 .ok {{ color: #176d2f; }} .fail {{ color: #b00020; font-weight: bold; }}
 img {{ height: 128px; margin: .2rem; image-rendering: auto; }}
 </style>
-<h1>{name}: {total:g} of 100 points</h1>
+<h1>{name}: {verdict}</h1>
 {body}
 </html>
 """
@@ -197,7 +210,8 @@ def _page(name: str, graded, whole, credits_found) -> str:
     ]
     parts.append(f"<h2>Extra credits</h2>{_table(credit_rows)}")
     total = sum(component.reached for component in graded)
-    return PAGE.format(name=html.escape(name), total=total, body="\n".join(parts))
+    verdict = _verdict(total, whole)
+    return PAGE.format(name=html.escape(name), verdict=verdict, body="\n".join(parts))
 
 
 def _table(findings: list[Finding]) -> str:

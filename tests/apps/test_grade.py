@@ -280,6 +280,21 @@ def test_a_zip_is_graded_and_the_result_is_written_beside_it(copy, tmp_path):
     assert read_json(tmp_path / "grade.json")["points"] == 100
 
 
+def test_points_of_a_submission_that_fails_as_a_whole_are_not_simply_given(copy):
+    lines = []
+    grade(copy, log=lines.append)
+    assert lines[-1].startswith("100 of 100 points; wrote")
+    assert read_json(copy / "grade.json")["trusted"]
+    path = copy / "notebooks" / "all.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].execution_count = None
+    nbformat.write(notebook, path)
+    grade(copy, log=lines.append)
+    assert "not to be given before somebody has looked" in lines[-1]
+    assert not read_json(copy / "grade.json")["trusted"]
+    assert "not to be given" in (copy / "grade.html").read_text()
+
+
 def test_a_picture_s_bytes_are_no_extra_credit(copy):
     path = copy / "notebooks" / "all.ipynb"
     notebook = nbformat.read(path, as_version=4)
