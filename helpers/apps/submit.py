@@ -13,6 +13,7 @@ SOURCE = (
     "README.md", "RESULTS.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py",
     "pyproject.toml", "requirements.lock", "environment.yml", "helpers", "notebooks",
     "tests", "weights", "reference", "slurm", "videotour/script.md", "book",
+    "examples",
     "face_images/README.md", "outputs/README.md",
 )  # fmt: skip
 RUN = (

@@ -54,6 +54,7 @@ def test_the_zip_holds_what_the_assignment_asks_for(run_dir, tmp_path):
         "Makefile",
         "requirements.lock",
         "helpers/cli/commands.py",
+        "examples/test.png",  # README shows it
     } <= names
     assert {"notebooks/01_load.ipynb", "weights/colorizer.safetensors"} <= names
     assert "outputs/quick/colorized/train/one.png" in names
