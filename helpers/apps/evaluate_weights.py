@@ -74,6 +74,8 @@ def evaluate_weights(
     if hints:
         record |= _measure_hints(net, photographs, result, log)
     others = {name: load_weights(find_weights(name))[0] for name in against}
+    for name in against:
+        count_trained_on(name, photographs, log)
     if tables:
         fitted = task.baselines(task.encode(training))
         others |= {n: x for n, x in fitted.items() if x.task == task.name}

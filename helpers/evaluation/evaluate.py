@@ -77,7 +77,7 @@ def predict(predictor, inputs: torch.Tensor, batch_size: int = 0) -> torch.Tenso
 def evaluate(predictor, images: ImagePairs, batch_size: int = 0) -> Evaluation:
     """Compare predictions for `images` with the truth; see `predict`.
 
-    Raises WorkFailed if a prediction is not finite: a mean would hide which images it is.
+    Raises WorkFailed if a prediction is not finite.
     """
     task = task_of(predictor)
     prediction = predict(predictor, images.inputs, batch_size)

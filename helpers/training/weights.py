@@ -84,7 +84,7 @@ def load_weights(path: Path, kind: str = "") -> tuple[torch.nn.Module, dict]:
         field = str(error).partition("\n\t")[2].partition("\n")[0]  # torch's first line
         raise InputError(
             f"{path}: does not match this version of network {metadata['network']!r} "
-            f"({field or error}); train it again"
+            f"({str(field or error)[:100]}); train it again"
         ) from error
     if kind and task_of(net).weights != kind:
         raise InputError(f"{path}: holds a {metadata['network']}; give a {kind}")

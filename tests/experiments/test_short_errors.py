@@ -26,6 +26,14 @@ def test_our_own_errors_take_one_line():
     assert error.ename == "InputError"
 
 
+def test_tb_still_shows_the_traceback():
+    fail = "from helpers.experiments import start_run\nstart_run('x', profile='fast')"
+    notebook = new_notebook(cells=[new_code_cell(s) for s in (USE, fail, "%tb")])
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    shown = str(notebook.cells[2].outputs)
+    assert "check_values" in shown and "profile 'fast'" in shown
+
+
 def test_other_errors_keep_their_traceback():
     error = error_of("def f():\n    return 1 / 0\nf()")
     assert len("\n".join(error.traceback).splitlines()) > 3

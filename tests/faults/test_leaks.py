@@ -143,6 +143,13 @@ def test_fine_tuned_weights_know_the_images_of_both_trainings(trained, tmp_path)
     assert len(fingerprints_of(tuned)) == 36 + 300
 
 
+def test_the_networks_that_it_is_compared_with_are_checked_too(trained):
+    folder, weights = trained
+    report = evaluated("regressor", folder, against=[str(weights)])
+    assert "regressor was trained on none of these 40 images" in report
+    assert "weights.safetensors was trained on 36 of these 40 images" in report
+
+
 def test_weights_without_fingerprints_say_so(trained, tmp_path):
     save_weights(tmp_path / "old.safetensors", Regressor(), "regressor", {})
     report = evaluated(tmp_path / "old.safetensors", trained[0])
