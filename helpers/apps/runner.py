@@ -60,7 +60,7 @@ def run_notebooks(
 
     parameters  text values; they must match the types that the notebooks declare
     only        names or numbers of notebooks ("04", "04_regressor"); by default, all
-    jobs        notebooks that run at the same time, in as many threads as there are cores
+    jobs        number of notebooks that run at the same time; they share the cores
     cell_timeout  seconds after which a cell is stopped; 0: never
     resume      skip a notebook if neither its inputs nor its results have changed
 

@@ -83,8 +83,9 @@ class FaceSet:
                 "synthetic portraits: figures are not comparable with published ones"
             )
         if count := self.num_gray:
-            how = "all" if count == len(self) else count
-            lines.append(f"{how} images are gray: they show no color to learn")
+            how = "all images are" if count == len(self) else f"{count} images are"
+            how = "1 image is" if count == 1 else how
+            lines.append(f"{how} gray: no color can be learned there")
         if self.groups:
             lines.append(f"{len(set(self.groups))} sitters, from {self.groups_from}")
         for group in self.copies[:MAX_LISTED]:

@@ -71,12 +71,14 @@ def test_the_mean_over_minibatches_of_different_sizes_is_the_mean_over_images():
     assert ten.mse.mean == pytest.approx(ten.per_image.mean().item())
 
 
-@pytest.mark.parametrize(("count", "words"), [(20, "all images"), (3, "3 images")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(20, "all images are"), (3, "3 images are"), (1, "1 image is")]
+)
 def test_gray_images_are_named(count, words):
     images = IMAGES.clone()
     images[:count] = images[:count, :1]
     faces = FaceSet(images, [f"{n}.png" for n in range(20)])
-    assert f"{words} are gray: they show no color to learn" in faces.describe()
+    assert f"{words} gray: no color can be learned there" in faces.describe()
     assert "gray" not in FaceSet(IMAGES, faces.names).describe()
 
 
