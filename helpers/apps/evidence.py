@@ -26,6 +26,10 @@ TOLERANCE = 0.02  # relative, between a reported MSE and the one measured here
 UP_LAYERS = (nn.ConvTranspose2d, nn.Upsample, nn.PixelShuffle, nn.UpsamplingNearest2d)
 LAYERS = (nn.Conv2d, *UP_LAYERS)
 TOUR_MINUTES = (5, 7)
+GPU_PATHS = {
+    "asks whether there is a GPU": ("cuda.is_available", "choose_device"),
+    "moves the network to the device": (".to(device", ".to(run.device", ".cuda("),
+}
 
 
 @dataclass(frozen=True)
@@ -270,20 +274,24 @@ def _from_the_set(work, picture: Path, index: list[int], part: str) -> Finding:
 
 def gpu(work) -> Iterator[Finding]:
     """Check the code path for a GPU, and use it if there is one."""
-    source = "\n".join(
-        cell.source
-        for path in sorted(work.notebooks.glob("*.ipynb"))
-        for cell in read_notebook(path).cells
-        if cell.cell_type == "code"
-    )
-    asks = "cuda.is_available" in source or "choose_device" in source
-    yield Finding("asks whether there is a GPU", asks, "torch.cuda.is_available")
-    moves = ".to(device" in source or ".to(run.device" in source or ".cuda(" in source
-    yield Finding("moves the network to the device", moves, "net.to(device)")
+    for check, words in GPU_PATHS.items():
+        place = _where(work, words)
+        missing = f"no cell contains {' or '.join(words)}"
+        yield Finding(check, bool(place), place or missing)
     if torch.cuda.is_available():
         net = work.network("colorizer").cuda()
         y = run(net, torch.rand(2, 1, SIDE, SIDE, device="cuda"))
         yield Finding("runs on the GPU", y.is_cuda, torch.cuda.get_device_name())
+
+
+def _where(work, words: tuple[str, ...]) -> str:
+    """Return the first code that contains one of the words: notebook, line."""
+    for path in sorted(work.notebooks.glob("*.ipynb")):
+        for cell in read_notebook(path).cells:
+            for line in cell.source.splitlines():
+                if cell.cell_type == "code" and any(word in line for word in words):
+                    return f"{path.stem}: {line.strip()}"
+    return ""
 
 
 def report_and_tour(work) -> Iterator[Finding]:

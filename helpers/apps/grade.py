@@ -1,47 +1,32 @@
 """Grade a submission by evidence: the assignment's nine components and extra credits."""
 
-import html
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from helpers.apps import evidence, integrity
+from helpers.apps import integrity
 from helpers.apps.evidence import Finding
-from helpers.apps.runner import read_notebook
+from helpers.apps.grade_page import write_page
+from helpers.apps.rubric import COMPONENTS, Place, extra_credits, places_of
 from helpers.apps.submission import open_submission
 from helpers.data.images import MAX_ARCHIVE_BYTES
 from helpers.files import InputError, WorkFailed, user_path, write_atomic, write_json
 
-# Points, title, checks, and where this course solves it: notebook and headings
-COMPONENTS = [
-    (10, "Load the dataset", evidence.load, "01_load"),
-    (10, "Augment the dataset", evidence.augment, "02_augment"),
-    (10, "Convert to L*a*b*", evidence.lab, "03_lab"),
-    (15, "Build a simple regressor", evidence.regressor, "04_regressor"),
-    (15, "Colorize the image", evidence.colorizer, "05_colorizer"),
-    (10, "Batch normalization", evidence.batchnorm, "06_batchnorm"),
-    (10, "Training", evidence.training, "07_gpu_training"),
-    (10, "GPU programming", evidence.gpu, "07_gpu_training"),
-    (10, "Report and video tour", evidence.report_and_tour, ""),
-]
-EXTRA_CREDITS = {
-    "Tanh in the last layer": "Tanh",
-    "Number of feature maps": "maps",
-    "Classifier or regressor": "classif",
-}
+PICTURES = 3  # of each set, on the page
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One component: its points, those reached, and what was found."""
+    """One component: its points, those reached, what was found, and where it is shown."""
 
     title: str
     points: int
     reached: float
-    notebook: str
     findings: list[Finding]
+    places: list[Place]
+    pictures: list[Path]
 
     @property
     def verdict(self) -> str:
@@ -49,6 +34,13 @@ class Graded:
         if self.reached == self.points:
             return "pass"
         return "part" if self.reached else "fail"
+
+    def to_json(self) -> dict:
+        """Return what grade.json holds of it."""
+        content = asdict(self) | {"verdict": self.verdict}
+        content["places"] = [str(place) for place in self.places]
+        content["pictures"] = [picture.name for picture in self.pictures]
+        return content
 
 
 def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> Path:
@@ -63,24 +55,26 @@ def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> 
         work = open_submission(folder, images)
         graded, whole = list(components(work)), list(_found(integrity.notebooks, work))
         credits_found = dict(extra_credits(work))
+        total = sum(component.reached for component in graded)
+        verdict = _verdict(total, whole)
+        page_html = write_page(given.name, verdict, graded, whole, credits_found)
     out = given.parent if given.is_file() else given
     _log(graded, whole, credits_found, log)
-    total = sum(component.reached for component in graded)
     write_json(
         out / "grade.json",
         {
             "graded": given.name,
             "kind": work.kind,
             "points": total,
-            "components": [{**asdict(c), "verdict": c.verdict} for c in graded],
+            "components": [c.to_json() for c in graded],
             "whole": [asdict(finding) for finding in whole],
             "trusted": all(finding.holds for finding in whole),
             "extra_credits": credits_found,
         },
     )
     page = out / "grade.html"
-    write_atomic(page, _page(given.name, graded, whole, credits_found).encode())
-    log(f"{_verdict(total, whole)}; wrote {page}")
+    write_atomic(page, page_html.encode())
+    log(f"{verdict}; wrote {page}")
     return page
 
 
@@ -98,10 +92,25 @@ def _verdict(total: float, whole: list[Finding]) -> str:
 
 def components(work) -> Iterator[Graded]:
     """Yield each component; its points are shared equally among its checks."""
-    for points, title, check, notebook in COMPONENTS:
-        findings = list(_found(check, work))
+    for component in COMPONENTS:
+        findings = list(_found(component.check, work))
         share = sum(x.holds for x in findings) / len(findings)
-        yield Graded(title, points, round(points * share, 1), notebook, findings)
+        yield Graded(
+            component.title,
+            component.points,
+            round(component.points * share, 1),
+            findings,
+            places_of(work, component),
+            _pictures(work) if component.title == "Training" else [],
+        )
+
+
+def _pictures(work) -> list[Path]:
+    return [
+        picture
+        for part in ("train", "test")
+        for picture in work.pictures(part)[:PICTURES]
+    ]
 
 
 def _found(check: Callable, work) -> Iterator[Finding]:
@@ -129,19 +138,6 @@ def _found(check: Callable, work) -> Iterator[Finding]:
         yield replace(finding, holds=bool(finding.holds))
 
 
-def extra_credits(work) -> Iterator[tuple[str, str]]:
-    """Yield each extra credit with the networks or headings that speak of it."""
-    names = [n for metrics in work.results.values() for n in metrics["networks"]]
-    cells = [c for p in work.notebooks.glob("*.ipynb") for c in read_notebook(p).cells]
-    text = "\n".join(cell.source for cell in cells)
-    for title, word in EXTRA_CREDITS.items():
-        found = [name for name in names if word.lower() in name.lower()]
-        in_text = (
-            "in the notebooks' text" if word.lower() in text.lower() else "not found"
-        )
-        yield title, ", ".join(found[:4]) or in_text
-
-
 def _unpacked(file: Path, scratch: Path) -> Path:
     """Unpack a zip into a scratch folder; return the folder that can be graded."""
     try:
@@ -162,6 +158,8 @@ def _log(graded, whole, credits_found, log) -> None:
     for component in graded:
         reached = f"{component.reached:g} of {component.points}"
         log(f"{component.verdict}  {reached:>10}  {component.title}")
+        if component.places:
+            log(f"      in   {_in_one_line(component.places)}")
         for finding in component.findings:
             log(f"      {_mark(finding)} {finding.check}: {finding.found}")
     for finding in whole:
@@ -170,55 +168,13 @@ def _log(graded, whole, credits_found, log) -> None:
         log(f"extra credit  {title}: {found}")
 
 
+def _in_one_line(places: list[Place]) -> str:
+    """Return the places, each notebook named once."""
+    by_notebook: dict[str, list[str]] = {}
+    for place in places:
+        by_notebook.setdefault(Path(place.notebook).stem, []).append(place.heading)
+    return "; ".join(f"{x}: {', '.join(by_notebook[x][:4])}" for x in by_notebook)
+
+
 def _mark(finding: Finding) -> str:
     return "ok  " if finding.holds else "FAIL"
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Grade of {name}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-       padding: 0 1rem; color: #222; background: #fff; }}
-h2 {{ font-size: 1.1rem; margin: 1.5rem 0 .3rem; display: flex; gap: 1rem; }}
-h2 span {{ margin-left: auto; font-weight: normal; }}
-table {{ border-collapse: collapse; width: 100%; }}
-td {{ border-top: 1px solid #ddd; padding: .25rem .5rem; vertical-align: top; }}
-td:first-child {{ width: 3rem; }} td:nth-child(2) {{ width: 45%; }}
-.ok {{ color: #176d2f; }} .fail {{ color: #b00020; font-weight: bold; }}
-img {{ height: 128px; margin: .2rem; image-rendering: auto; }}
-</style>
-<h1>{name}: {verdict}</h1>
-{body}
-</html>
-"""
-
-
-def _page(name: str, graded, whole, credits_found) -> str:
-    parts = []
-    for c in graded:
-        link = f'<a href="notebooks/{c.notebook}.ipynb">{c.notebook}</a>' * bool(
-            c.notebook
-        )
-        head = f"{html.escape(c.title)} {link}<span>{c.reached:g} of {c.points}</span>"
-        parts.append(f"<h2>{head}</h2>{_table(c.findings)}")
-    parts.append(f"<h2>The submission as a whole</h2>{_table(whole)}")
-    credit_rows = [
-        Finding(title, found != "not found", found)
-        for title, found in credits_found.items()
-    ]
-    parts.append(f"<h2>Extra credits</h2>{_table(credit_rows)}")
-    total = sum(component.reached for component in graded)
-    verdict = _verdict(total, whole)
-    return PAGE.format(name=html.escape(name), verdict=verdict, body="\n".join(parts))
-
-
-def _table(findings: list[Finding]) -> str:
-    rows = []
-    for x in findings:
-        kind = "ok" if x.holds else "fail"
-        cells = [f'<td class="{kind}">{kind}</td>']
-        cells += [f"<td>{html.escape(text)}</td>" for text in (x.check, x.found)]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table>{''.join(rows)}</table>"

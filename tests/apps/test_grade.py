@@ -5,6 +5,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import nbformat
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers.apps.grade import grade
+from helpers.apps.rubric import COMPONENTS, places_of
+from helpers.apps.runner import NOTEBOOKS
 from helpers.cli import main
 from helpers.data.faces import load_faces
-from helpers.files import InputError, read_json
+from helpers.files import PROJECT, InputError, read_json
 
 SOLUTION = Path(__file__).with_name("other_solution")
 FILM_SECONDS = 330
@@ -335,3 +338,35 @@ def test_an_error_in_the_submission_fails_its_check_and_no_other(copy):
     assert failures(copy) == {"Augment the dataset": ["the check could be made"]}
     content = json.loads((copy / "grade.json").read_text())
     assert content["points"] == 90
+
+
+def test_the_headings_of_the_rubric_are_in_our_notebooks():
+    course = SimpleNamespace(folder=PROJECT, notebooks=NOTEBOOKS, originals=NOTEBOOKS)
+    for component in COMPONENTS:
+        found = [place.heading for place in places_of(course, component)]
+        assert sorted(found) == sorted(component.headings), component.title
+
+
+def test_the_page_links_headings_of_another_author_and_shows_pictures(copy):
+    path = copy / "notebooks" / "all.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    text = "# My solution\n## A small <regressor>\ntext\n## Tanh at the end"
+    notebook.cells.insert(0, new_markdown_cell(text))
+    nbformat.write(notebook, path)
+    failures(copy)
+    content = read_json(copy / "grade.json")
+    assert content["components"][3]["places"] == ["all: A small <regressor>"]
+    assert content["extra_credits"]["Tanh in the last layer"] == "all: Tanh at the end"
+    page = (copy / "grade.html").read_text()
+    assert 'href="notebooks/all.ipynb#A-small-&lt;regressor&gt;"' in page
+    assert page.count('<img src="data:image/png;base64,') == 4  # 2 of each set
+
+
+def test_a_missing_gpu_path_says_what_was_looked_for(copy):
+    path = copy / "notebooks" / "all.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = "print('epoch 1')"
+    nbformat.write(notebook, path)
+    assert len(failures(copy)["GPU programming"]) == 2
+    gpu = read_json(copy / "grade.json")["components"][7]["findings"]
+    assert gpu[0]["found"] == "no cell contains cuda.is_available or choose_device"
