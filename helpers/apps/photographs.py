@@ -2,7 +2,7 @@
 
 import glob
 import os
-import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +12,6 @@ import numpy as np
 
 from helpers.data.images import PatternSource, UnreadableImage, open_source
 from helpers.files import InputError, WorkFailed
-
-IGNORES_CASE = sys.platform in ("darwin", "win32")  # A.png and a.png are one file there
 
 
 @dataclass(frozen=True)
@@ -68,17 +66,18 @@ def find_photographs(
 def targets(
     photographs: Sequence[Photograph], folder: Path, force: bool, compare: bool
 ) -> list[Path]:
-    """Return the PNG path in `folder` for each photograph; nothing is written.
+    """Return the PNG path in `folder` for each photograph; none is written.
 
     With `compare`, the paths from `comparison` are also checked. Raises InputError if two
     photographs have the same path or, without `force`, if a file already exists.
     """
     taken, paths = {}, []
+    one_file = ignores_case(folder)
     for photograph in photographs:
         path = folder / Path(photograph.name).with_suffix(".png")
         paths.append(path)
         for file in (path, comparison(path)) if compare else (path,):
-            key = str(file).casefold() if IGNORES_CASE else str(file)
+            key = str(file).casefold() if one_file else str(file)
             if key in taken:
                 raise InputError(
                     f"{taken[key]} and {photograph.place}: both would become {file}; "
@@ -90,6 +89,18 @@ def targets(
                 )
             taken[key] = photograph.place
     return paths
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether A.png and a.png are one file in `folder`, which may not exist yet."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.NamedTemporaryFile(prefix="case_", dir=folder) as file:
+            path = Path(file.name)
+            return path.with_name(path.name.upper()).exists()
+    except OSError:
+        return False  # nothing can be written there; that is found out later
 
 
 def comparison(path: Path) -> Path:

@@ -1,0 +1,28 @@
+"""Where colorized photographs are written."""
+
+from pathlib import Path
+
+import pytest
+
+from helpers.apps import photographs
+from helpers.apps.photographs import Photograph, ignores_case, targets
+from helpers.files import InputError
+
+TWINS = [Photograph(name, Path(name), bytes) for name in ("A.png", "a.png")]
+
+
+def test_whether_a_folder_ignores_case_is_found_out_by_trying(tmp_path):
+    (tmp_path / "seen").write_text("")
+    truth = (tmp_path / "SEEN").exists()
+    assert ignores_case(tmp_path) is truth
+    assert ignores_case(tmp_path / "new" / "folder") is truth
+    assert [path.name for path in tmp_path.iterdir()] == ["seen"]
+
+
+def test_case_twins_are_two_files_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs, "ignores_case", lambda folder: False)
+    names = [path.name for path in targets(TWINS, tmp_path, False, False)]
+    assert names == ["A.png", "a.png"]
+    monkeypatch.setattr(photographs, "ignores_case", lambda folder: True)
+    with pytest.raises(InputError, match=r"A\.png and a\.png: both would become"):
+        targets(TWINS, tmp_path, False, False)
