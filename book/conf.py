@@ -23,6 +23,7 @@ include_patterns = [
     "README.md",
     "RESULTS.md",
     "CONTRIBUTING.md",
+    "tests/faults/README.md",
     "notebooks/*.ipynb",
     "weights/*.md",
 ]
