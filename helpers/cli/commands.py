@@ -200,13 +200,18 @@ def bench(networks, repeats, steps, threads, device, profile, run_dir):
 
 
 @main.command()
-@click.argument("folders", nargs=-1, required=True, metavar="RUN_DIR...")
+@click.argument("folders", nargs=-1, metavar="[RUN_DIR...]")
 @click.option("-o", "--output", default="RESULTS.md", show_default=True, metavar="FILE")
 def results(folders, output):
-    """Collect the results of all training runs in run folders on one page."""
-    from helpers.experiments.leaderboard import write_leaderboard
+    """Collect the results of all training runs in run folders on one page.
 
-    click.echo(f"wrote {write_leaderboard([Path(f) for f in folders], Path(output))}")
+    Without a folder, only the table and the plot at the top of the page are renewed.
+    """
+    from helpers.experiments.leaderboard import renew_opening, write_leaderboard
+
+    path, folders = Path(output), [Path(folder) for folder in folders]
+    path = write_leaderboard(folders, path) if folders else renew_opening(path)
+    click.echo(f"wrote {path} and {path.with_suffix('.png')}")
 
 
 @main.command()

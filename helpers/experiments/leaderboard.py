@@ -12,8 +12,10 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+from helpers.evaluation.small_png import small_png
 from helpers.evaluation.task import TASKS
 from helpers.experiments.registry import DEFAULT_SEED, EXPERIMENTS, get_experiment
+from helpers.experiments.reproduced import compare, draw, with_opening
 from helpers.experiments.tables import Row, estimate, markdown
 from helpers.files import InputError, read_json, write_atomic
 
@@ -73,7 +75,27 @@ def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
             )
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
     _, mark, by_hand = old.partition(BY_HAND)
-    write_atomic(path, (leaderboard_page(trainings) + mark + by_hand).encode())
+    return _write(leaderboard_page(trainings) + mark + by_hand, path)
+
+
+def renew_opening(path: Path) -> Path:
+    """Write the table and the plot at the top of a results page again, from its tables.
+
+    Raises InputError if `path` is not a results page.
+    """
+    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not page.startswith(TITLE):
+        raise InputError(
+            f"{path}: is not a results page; name run folders to write one"
+        )
+    return _write(page, path)
+
+
+def _write(page: str, path: Path) -> Path:
+    """Write a results page with its opening table, and the plot beside it."""
+    plot = path.with_suffix(".png")
+    write_atomic(plot, small_png(draw(compare(page))))
+    write_atomic(path, with_opening(page, plot.name).encode())
     return path
 
 
@@ -93,6 +115,8 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
     found = dict(sorted(found.items(), key=lambda item: _position(item[0])))
     lines = [
         TITLE,
+        "",
+        "## How to read the tables",
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
         "over the test images, with a 95% bootstrap interval over the sitters, or over "

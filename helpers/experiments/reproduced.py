@@ -1,0 +1,184 @@
+"""The table and the plot at the top of RESULTS.md: published results beside ours.
+
+Both are made from the tables further down on the same page, so they cannot disagree.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from helpers.evaluation.task import TASKS
+from helpers.experiments.registry import EXPERIMENTS
+from helpers.experiments.tables import markdown
+
+HEADING = "## Published results and ours"
+NOTE = (
+    "*Ours*: our longest run on the random split, with its number of epochs (report 003's "
+    "rule ends some runs early); in brackets, the 95% interval over the test images. *Ours "
+    "at best*: our best result in the same task; an MSE is the mean over several random "
+    "splits. *Reproduced*: within 15% of the published MSE, or 0.02 of the accuracy."
+)
+TOLERANCE = 0.15  # relative, of an MSE
+ACCURACY_TOLERANCE = 0.02
+COMPLETE = 0.4  # of the published epochs; report 003's rule stops at different ones
+NUMBER = r"\d\.\d+(?:e-?\d+)?"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A published result beside ours.
+
+    best             our best result for the same task
+    cell             our result and its interval as the page gives them, or ""
+    epochs           the number of epochs trained, 0 for a network that was not trained
+    """
+
+    network: str
+    published: float
+    is_accuracy: bool
+    best: str
+    cell: str = ""
+    epochs: int = 0
+
+    @property
+    def ours(self) -> list[float]:
+        """Return our result and both ends of its interval; [] if there is none."""
+        return [float(x) for x in re.findall(NUMBER, self.cell)]
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the published result is reproduced."""
+        if not self.ours:
+            return "not trained"
+        length = EXPERIMENTS[self.network].published_epochs
+        if self.epochs < COMPLETE * length:
+            return f"open: {self.epochs} of {length} epochs"
+        ours, low, high = self.ours
+        change = ours - self.published
+        if self.is_accuracy:
+            return "yes" if abs(change) <= ACCURACY_TOLERANCE else f"no: {change:+.3f}"
+        if abs(change) <= TOLERANCE * self.published:
+            return "yes"
+        relative = f"{change / self.published:+.0%}"
+        if low <= self.published <= high:
+            return f"{relative}, but within our interval"
+        return f"no: {relative}"
+
+    def cells(self) -> dict[str, str]:
+        """Return the row of the table."""
+        form = ".4f" if self.is_accuracy else ".3e"
+        return {
+            "report": self.network[6:9],
+            "network": f"`{self.network}`",
+            "published": f"{self.published:{form}}",
+            "epochs": f"{self.epochs or ''}",
+            "ours": self.cell,
+            "ours at best": self.best,
+            "reproduced?": self.verdict,
+        }
+
+
+def compare(page: str) -> list[Compared]:
+    """Compare each published result with the longest run on the page of results."""
+    rows = list(_rows(page))
+    best = _best(rows)
+    compared = []
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.mse is None:
+            continue
+        is_accuracy = experiment.accuracy is not None
+        published = experiment.accuracy if is_accuracy else experiment.mse
+        ours = [row for row in rows if _name(row) == name and _epochs(row)]
+        found = max(ours, key=_epochs, default=None)
+        row = Compared(name, published, is_accuracy, best.get(experiment.task, ""))
+        if found:
+            cell = found["accuracy" if is_accuracy else "random split"]
+            row = replace(row, cell=cell.replace("*", ""), epochs=_epochs(found))
+        compared.append(row)
+    return compared
+
+
+def with_opening(page: str, plot: str) -> str:
+    """Return the page with a new section at its top: the table, and a link to the plot."""
+    head, _, rest = page.partition(f"{HEADING}\n")
+    if rest:  # the old section ends at the next heading
+        rest = rest[rest.index("\n## ") + 1 :]
+    else:
+        title, _, rest = page.partition("\n\n")
+        head = f"{title}\n\n"
+    rows = "\n".join(markdown([row.cells() for row in compare(page)])).rstrip()
+    alt = "Published results and ours, one row for each network"
+    return f"{head}{HEADING}\n\n{NOTE}\n\n{rows}\n\n![{alt}]({plot})\n\n{rest}"
+
+
+def draw(compared: list[Compared]) -> Figure:
+    """Draw the published results (circles) and ours (dots with their intervals)."""
+    groups = [[x for x in compared if x.is_accuracy is kind] for kind in (False, True)]
+    fig, axes = plt.subplots(
+        1, 2, figsize=(11, 0.3 * max(map(len, groups)) + 1.2), layout="constrained"
+    )
+    for ax, group in zip(axes, groups, strict=True):
+        places = range(len(group), 0, -1)
+        ax.plot([x.published for x in group], places, "o", mfc="none", color="k",
+                label="published")  # fmt: skip
+        for place, x in zip(places, group, strict=True):
+            if x.ours:
+                ours, low, high = x.ours
+                is_open = x.verdict.startswith("open")
+                color = "0.7" if is_open else "C0"
+                ax.plot([low, high], [place, place], "-", color=color)
+                ax.plot(ours, place, ".", color=color, markersize=9)
+        for color, label in (("C0", "ours"), ("0.7", "ours, not at full length")):
+            ax.plot([], [], ".-", color=color, markersize=9, label=label)
+        ax.set_yticks(places, [x.network for x in group])
+        ax.grid(axis="x", color="0.9")
+    axes[0].set_xscale("log")
+    axes[0].set_xlabel("test MSE of a*, b* (smaller is better)")
+    axes[1].set_xlabel("accuracy (larger is better)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return fig
+
+
+def _rows(page: str) -> Iterator[dict[str, str]]:
+    """Yield the rows of the tables of results, by their column's heading."""
+    for section in page.split("\n## ")[1:]:
+        lines = section.splitlines()
+        table = [line for line in lines if line.startswith("|")]
+        if lines[0] in {task.title for task in TASKS.values()} | {
+            "Over several splits"
+        }:
+            heads = [x.strip() for x in table[0].strip("|").split("|")]
+            for line in table[2:]:
+                cells = [x.strip() for x in line.strip("|").split("|")]
+                yield dict(reversed(list(zip(heads, cells, strict=True))))
+
+
+def _best(rows: list[dict[str, str]]) -> dict[str, str]:
+    """Return our best result for each task."""
+    best = {}
+    accuracies = [_number(row["accuracy"]) for row in rows if row.get("epochs")
+                  and row.get("accuracy")]  # fmt: skip
+    if accuracies:
+        best["rgb"] = f"{max(accuracies):.4f}"
+    means = [row for row in rows if "splits" in row and row["random split"]]
+    for task, column in (("map", "random split"), ("mean", "mean colors")):
+        values = [_number(row[column]) for row in means if row.get(column)]
+        if values:
+            best[task] = f"{min(values):.2e}"
+    return best
+
+
+def _name(row: dict[str, str]) -> str:
+    return re.split(r",? seed|,? \d+ epochs| ²", row["network"])[0].strip(", ")
+
+
+def _epochs(row: dict[str, str]) -> int:
+    return int((row.get("epochs") or "0").split("/")[0])
+
+
+def _number(cell: str) -> float:
+    return float(re.search(NUMBER, cell)[0])

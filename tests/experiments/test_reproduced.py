@@ -1,0 +1,74 @@
+"""The table and the plot at the top of RESULTS.md."""
+
+import pytest
+from click.testing import CliRunner
+
+from helpers.cli import main
+from helpers.experiments.leaderboard import TITLE
+from helpers.experiments.registry import EXPERIMENTS
+from helpers.experiments.reproduced import compare, draw, with_opening
+from helpers.files import PROJECT
+
+RESULTS = (PROJECT / "RESULTS.md").read_text(encoding="utf-8")
+MAP_HEAD = "| network | epochs | random split |\n| --- | --- | --- |\n"
+
+
+def page(*rows):
+    return f"{TITLE}\n\n## Color of each pixel\n\n{MAP_HEAD}{''.join(rows)}\n## Next\n"
+
+
+def row(epochs, result, name="report000/sigmoid"):
+    return f"| {name} | {epochs} / 1000 | {result} |\n"
+
+
+def verdict(*rows, name="report000/sigmoid"):
+    return next(x.verdict for x in compare(page(*rows)) if x.network == name)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "result", "words"),
+    [
+        (1000, "**4.300e-04** [4.0e-04, 4.6e-04]", "yes"),
+        (1000, "**6.000e-04** [5.0e-04, 7.0e-04]", "no: +43%"),
+        (1000, "**3.000e-04** [2.5e-04, 3.5e-04]", "no: -29%"),
+        (1000, "**6.000e-04** [4.0e-04, 8.0e-04]", "+43%, but within our interval"),
+        (12, "**4.206e-04** [4.0e-04, 4.4e-04]", "open: 12 of 1000 epochs"),
+    ],
+)
+def test_the_verdict_needs_full_length_and_agreement(epochs, result, words):
+    assert verdict(row(epochs, result)) == words
+
+
+def test_the_longest_run_counts_and_a_missing_one_is_said():
+    short = row(12, "**6.000e-04** [5.0e-04, 7.0e-04]")
+    assert verdict(short, row(1000, "**4.3e-04** [4.0e-04, 4.6e-04]"), short) == "yes"
+    assert verdict(short, name="report000/maps") == "not trained"
+
+
+def test_every_published_result_is_in_the_table_of_the_project_and_agrees_with_it():
+    compared = compare(RESULTS)
+    expected = [name for name, x in EXPERIMENTS.items() if x.mse is not None]
+    assert [x.network for x in compared] == expected
+    assert with_opening(RESULTS, "RESULTS.png") == RESULTS, "run `deepcolor results`"
+    text = with_opening(page(), "a.png").split("\n## ")
+    assert len(text) == 4 and "![" in text[1] and "a.png" in text[1]
+
+
+def test_the_plot_shows_each_network_once():
+    compared = compare(RESULTS)
+    names = [t.get_text() for ax in draw(compared).axes for t in ax.get_yticklabels()]
+    assert sorted(names) == sorted(x.network for x in compared)
+
+
+def test_the_opening_is_renewed_without_run_folders(tmp_path):
+    path = tmp_path / "RESULTS.md"
+    path.write_text(page(row(1000, "**4.3e-04** [4.0e-04, 4.6e-04]")))
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["results", "-o", str(path)])
+        assert result.exit_code == 0, result.output
+        assert path.read_text().count("| 000 | `report000/sigmoid` |") == 1
+        assert (tmp_path / "RESULTS.png").stat().st_size > 1000
+    path.write_text("# My notes\n")
+    result = CliRunner().invoke(main, ["results", "-o", str(path)])
+    assert result.exit_code == 2 and "is not a results page" in result.output
+    assert path.read_text() == "# My notes\n"
