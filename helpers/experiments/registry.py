@@ -214,7 +214,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     # Corrected: labels in -1..1; B, G, R scaled as the assignment asks
     "report000/tanh-rescaled": E("pooled_colorizer", {"head": "tanh"}, (10, 10, 1000), lr=0.1, **R000),
     "report000/sigmoid-darkened": E("pooled_colorizer", {"head": "sigmoid"}, (10, 10, 1000), lr=0.1, **R000 | {"scale_brightness": True}),
-    # The same layers with the course's optimizer need a hundredth of the epochs
+    # The same layers with the course's optimizer, in far fewer epochs
     "report000/regressor-onecycle": E("pooled_regressor", {}, (10, 32, 100), lr=2e-2, compare_with="report000/regressor"),
     "report000/sigmoid-onecycle": E("pooled_colorizer", {"head": "sigmoid"}, (10, 10, 200), lr=2e-2, compare_with="report000/sigmoid"),
     # Report 001, notebooks 04 and 05
