@@ -82,7 +82,7 @@ COMPONENTS = [
         "06_batchnorm",
         (
             "The layer",
-            "BatchNorm in the two networks",
+            "Training with and without BatchNorm",
             "Forgetting the evaluation mode",
         ),
     ),
@@ -100,7 +100,7 @@ COMPONENTS = [
         evidence.gpu,
         r"gpu|cuda|device",
         "07_gpu_training",
-        ("The device", "Timing a step"),
+        ("The device", "Timing a step", "What makes training fast"),
     ),
     Component(10, "Report and video tour", evidence.report_and_tour, r"report|tour"),
 ]

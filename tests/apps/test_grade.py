@@ -345,6 +345,10 @@ def test_the_headings_of_the_rubric_are_in_our_notebooks():
     for component in COMPONENTS:
         found = [place.heading for place in places_of(course, component)]
         assert sorted(found) == sorted(component.headings), component.title
+        if component.headings:  # as in the README's map
+            words = "; ".join(component.headings)
+            row = f"](notebooks/{component.notebook}.ipynb) | {words} |"
+            assert row in (PROJECT / "README.md").read_text(), component.title
 
 
 def test_the_page_links_headings_of_another_author_and_shows_pictures(copy):
