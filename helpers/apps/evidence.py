@@ -151,7 +151,11 @@ def regressor(work) -> Iterator[Finding]:
         f"sides {sides}",
     )
     count = sum(isinstance(layer, nn.ReLU) for layer, _ in layers)
-    yield Finding("ReLU after the convolutions", count >= 6, f"{count} ReLU layers")
+    yield Finding(
+        "ReLU after the hidden convolutions",
+        count >= 6,
+        f"{count} ReLU layers, {len(sides)} convolutions",
+    )
     y = run(net, torch.rand(2, 1, SIDE, SIDE))
     yield Finding(
         "two numbers per image", tuple(y.shape) == (2, 2), f"{tuple(y.shape)}"
@@ -190,9 +194,13 @@ def _error(work, net, task: str) -> Iterator[Finding]:
     yield Finding(
         "the reported test MSE is that of these weights",
         agrees,
-        f"measured {error:.3e}, {claim}",
+        f"measured {error:.3e}, {claim}; {work.name_of(task)}",
     )
-    yield Finding("it predicts color", error < gray, f"gray has {gray:.3e}")
+    yield Finding(
+        "its error is smaller than that of a prediction of gray",
+        error < gray,
+        f"{error:.3e}, gray {gray:.3e}",
+    )
 
 
 def batchnorm(work) -> Iterator[Finding]:
@@ -215,7 +223,7 @@ def batchnorm(work) -> Iterator[Finding]:
         yield Finding(
             f"{task}: running statistics",
             moved == len(norms) > 0,
-            f"of {moved} of {len(norms)} layers",
+            f"{moved} of {len(norms)} BatchNorm layers have them",
         )
         generator = torch.Generator().manual_seed(0)
         L = torch.rand(8, 1, SIDE, SIDE, generator=generator)
@@ -236,7 +244,7 @@ def training(work) -> Iterator[Finding]:
     yield Finding(
         "90% for training, 10% for the test",
         0.08 <= share <= 0.12,
-        f"{sizes[0]} and {sizes[1]}",
+        f"{sizes[0]} and {sizes[1]}; trained on {len(train)}",
     )
     known = min(train + test, default=-1) >= 0
     leaked = set(train) & set(test)

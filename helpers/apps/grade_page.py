@@ -22,9 +22,13 @@ table {{ border-collapse: collapse; width: 100%; }}
 td {{ border-top: 1px solid #ddd; padding: .25rem .5rem; vertical-align: top; }}
 td:first-child {{ width: 3rem; }} td:nth-child(2) {{ width: 45%; }}
 .ok {{ color: #176d2f; }} .fail {{ color: #b00020; font-weight: bold; }}
-img {{ height: 128px; margin: .2rem .2rem 0 0; }}
+figure {{ display: inline-block; margin: .5rem .5rem 0 0; }}
+figcaption {{ font-size: .8rem; }}
+img {{ height: 128px; display: block; }}
 </style>
 <h1>{name}: {verdict}</h1>
+<p>The links name a notebook and a heading. To read the notebooks, open JupyterLab in this
+page's folder.</p>
 {body}
 </html>
 """
@@ -41,7 +45,7 @@ def write_page(name: str, verdict: str, graded, whole, credits_found) -> str:
     for c in graded:
         score = f"<span>{c.verdict}, {c.reached:g} of {c.points}</span>"
         parts += [f"<h2>{html.escape(c.title)}{score}</h2>", _links(c.places)]
-        parts += [_table(c.findings), "".join(map(_image, c.pictures))]
+        parts += [_table(c.findings), *map(_image, c.pictures)]
     parts.append(f"<h2>The submission as a whole</h2>{_table(whole)}")
     credit_rows = [
         Finding(title, found != "not found", found)
@@ -72,5 +76,6 @@ def _image(picture: Path) -> str:
     """Return an image element that holds the picture, so that the page is one file."""
     data = base64.b64encode(picture.read_bytes()).decode()
     kind = picture.suffix.lower().lstrip(".").replace("jpg", "jpeg")
-    name = html.escape(picture.name)
-    return f'<img src="data:image/{kind};base64,{data}" title="{name}" alt="{name}">'
+    name = html.escape(f"{picture.parent.name}: {picture.stem}")
+    image = f'<img src="data:image/{kind};base64,{data}" alt="{name}">'
+    return f"<figure>{image}<figcaption>{name}</figcaption></figure>"

@@ -118,7 +118,7 @@ class Place:
 
     @property
     def link(self) -> str:
-        """Return the address at which JupyterLab opens the heading."""
+        """Return the file with the heading as its fragment, as in a notebook's links."""
         return f"{self.notebook}#{self.heading.replace(' ', '-')}"
 
 

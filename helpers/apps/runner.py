@@ -42,7 +42,8 @@ from helpers.files import (
 NOTEBOOKS = PROJECT / "notebooks"
 WEIGHTS = PROJECT / "weights"
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
-QUIET = ["--IPKernelApp.log_level=40"]  # suppress each kernel's message about TCP
+# No message about TCP at each start, or about the interrupt that ends each kernel
+QUIET = ["--IPKernelApp.log_level=50"]
 
 
 def run_notebooks(

@@ -118,6 +118,11 @@ class RunSubmission:
         notebook, weights, _ = NETWORKS[task]
         return Natural(load_weights(self.folder / notebook / weights)[0]).eval()
 
+    def name_of(self, task: str) -> str:
+        """Return the name of the network that is graded, and its file."""
+        notebook, weights, name = NETWORKS[task]
+        return f"{name}, {notebook}/{weights}"
+
     def reported(self, task: str) -> float | None:
         """Return the test MSE on scale S that is claimed for a network."""
         notebook, _, name = NETWORKS[task]
@@ -189,6 +194,10 @@ class OtherSubmission:
     def network(self, task: str) -> nn.Module:
         """Return the trained "regressor" or "colorizer", in the mode of its author."""
         return getattr(self.module, task)()
+
+    def name_of(self, task: str) -> str:
+        """Return the name of the network that is graded."""
+        return f"{task}() in {ADAPTER}"
 
     def reported(self, task: str) -> float | None:
         """Return the test MSE on scale S that is claimed for a network."""
