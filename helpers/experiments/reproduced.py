@@ -74,13 +74,12 @@ class Compared:
         """Return the row of the table."""
         form = ".4f" if self.is_accuracy else ".3e"
         return {
-            "report": self.network[6:9],
             "network": f"`{self.network}`",
             "published": f"{self.published:{form}}",
-            "epochs": f"{self.epochs or ''}",
             "ours": self.cell,
-            "ours at best": self.best,
             "reproduced?": self.verdict,
+            "epochs": f"{self.epochs or ''}",
+            "ours at best": self.best,
         }
 
 

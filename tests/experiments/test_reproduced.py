@@ -70,7 +70,7 @@ def test_the_opening_is_renewed_without_run_folders(tmp_path):
     for _ in range(2):
         result = CliRunner().invoke(main, ["results", "-o", str(path)])
         assert result.exit_code == 0, result.output
-        assert path.read_text().count("| 000 | `report000/sigmoid` |") == 1
+        assert path.read_text().count("| `report000/sigmoid` |") == 1
         assert (tmp_path / "RESULTS.png").stat().st_size > 1000
     path.write_text("# My notes\n")
     result = CliRunner().invoke(main, ["results", "-o", str(path)])
