@@ -29,12 +29,17 @@ from helpers.training.weights import load_weights
 NAMES = ("colorizer/n4", "regressor/batchnorm", "unet/fresh")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EPOCHS = 6
+WAIT = (3, 10)
 WARM_UP = 3  # rounds before memory is compared
 MAX_GROWTH = 100 * 2**20  # bytes
 
 
-def soak(minutes: float, seed: int = 0, epochs: int = EPOCHS) -> dict[str, int]:
+def soak(
+    minutes: float, seed: int = 0, epochs: int = EPOCHS, wait: tuple = WAIT
+) -> dict[str, int]:
     """Run rounds until the time is over, at least one; return what was done, in numbers.
+
+    wait  the shortest and longest time, in seconds, before the first kill of a round
 
     Raises AssertionError at the first difference.
     """
@@ -52,7 +57,9 @@ def soak(minutes: float, seed: int = 0, epochs: int = EPOCHS) -> dict[str, int]:
                 assert _train(name, photographs, run_dir, epochs).wait() == 0
                 unbroken[name] = _hash(_weights(run_dir, name))
             run_dir = Path(folder, f"run{done['rounds']}")
-            done["kills"] += _train_and_kill(name, photographs, run_dir, epochs, draw)
+            done["kills"] += _train_and_kill(
+                name, photographs, run_dir, epochs, draw, wait
+            )
             weights = _weights(run_dir, name)
             assert _hash(weights) == unbroken[name], f"{name}: other weights"
             done["photographs"] += _use(weights, photographs, run_dir / "colorized")
@@ -74,13 +81,13 @@ def _train(name: str, photographs: Path, run_dir: Path, epochs: int):
     return subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log)
 
 
-def _train_and_kill(name, photographs, run_dir, epochs, draw) -> int:
+def _train_and_kill(name, photographs, run_dir, epochs, draw, wait) -> int:
     """Start a training run until it finishes; return how often it was killed."""
     for kills in range(50):
         process = _train(name, photographs, run_dir, epochs)
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Later rounds of a training run get more time, so that it finishes.
-            code = process.wait(draw.uniform(3, 10) + kills)
+            code = process.wait(draw.uniform(*wait) + kills)
             assert code == 0, run_dir.with_suffix(".log").read_text()
             return kills
         process.send_signal(draw.choice(SIGNALS))

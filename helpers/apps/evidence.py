@@ -28,7 +28,12 @@ LAYERS = (nn.Conv2d, *UP_LAYERS)
 TOUR_MINUTES = (5, 7)
 GPU_PATHS = {
     "asks whether there is a GPU": ("cuda.is_available", "choose_device"),
-    "moves the network to the device": (".to(device", ".to(run.device", ".cuda("),
+    "moves the network to the device": (
+        ".to(device",
+        ".to(run.device",
+        '.to("cuda',
+        ".cuda(",
+    ),
 }
 
 
@@ -150,11 +155,13 @@ def regressor(work) -> Iterator[Finding]:
         sides == [SIDE // 2**n for n in range(1, 8)],
         f"sides {sides}",
     )
+    rectified = _rectified(net)
     count = sum(isinstance(layer, nn.ReLU) for layer, _ in layers)
     yield Finding(
         "ReLU after the hidden convolutions",
-        count >= 6,
-        f"{count} ReLU layers, {len(sides)} convolutions",
+        rectified >= 6
+        or count >= 6,  # BatchNorm may follow a ReLU, and a ReLU be shared
+        f"{rectified} convolutions get no negative values; {count} ReLU layers",
     )
     y = run(net, torch.rand(2, 1, SIDE, SIDE))
     yield Finding(
@@ -297,8 +304,9 @@ def _where(work, words: tuple[str, ...]) -> str:
     for path in sorted(work.notebooks.glob("*.ipynb")):
         for cell in read_notebook(path).cells:
             for line in cell.source.splitlines():
-                if cell.cell_type == "code" and any(word in line for word in words):
-                    return f"{path.stem}: {line.strip()}"
+                code = line.partition("#")[0]  # a comment is no evidence
+                if cell.cell_type == "code" and any(word in code for word in words):
+                    return f"{path.stem}: {code.strip()}"
     return ""
 
 
@@ -335,6 +343,21 @@ def watch(net: nn.Module) -> list[tuple[nn.Module, int]]:
     for handle in handles:
         handle.remove()
     return used
+
+
+def _rectified(net: nn.Module) -> int:
+    """Return how many convolutions after the first get no negative values."""
+    lowest: dict[nn.Module, float] = {}
+
+    def note(layer, inputs):
+        lowest.setdefault(layer, inputs[0].min().item())
+
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    handles = [layer.register_forward_pre_hook(note) for layer in convolutions]
+    run(net, torch.rand(2, 1, SIDE, SIDE))
+    for handle in handles:
+        handle.remove()
+    return sum(low >= 0 for low in list(lowest.values())[1:])
 
 
 def run(net: nn.Module, L: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from helpers.apps import integrity
+from helpers.apps import evidence, integrity
 from helpers.apps.evidence import Finding
-from helpers.apps.grade_page import write_page
-from helpers.apps.rubric import COMPONENTS, Place, extra_credits, places_of
+from helpers.apps.grade_page import page_of
+from helpers.apps.rubric import COMPONENTS, extra_credits, places_of, read_outline
 from helpers.apps.submission import open_submission
 from helpers.data.images import MAX_ARCHIVE_BYTES
 from helpers.files import InputError, WorkFailed, user_path, write_atomic, write_json
@@ -25,7 +25,7 @@ class Graded:
     points: int
     reached: float
     findings: list[Finding]
-    places: list[Place]
+    places: str
     pictures: list[Path]
 
     @property
@@ -38,8 +38,7 @@ class Graded:
     def to_json(self) -> dict:
         """Return what grade.json holds of it."""
         content = asdict(self) | {"verdict": self.verdict}
-        content["places"] = [str(place) for place in self.places]
-        content["pictures"] = [picture.name for picture in self.pictures]
+        del content["pictures"]
         return content
 
 
@@ -53,11 +52,13 @@ def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> 
     with tempfile.TemporaryDirectory() as scratch:
         folder = _unpacked(given, Path(scratch)) if given.is_file() else given
         work = open_submission(folder, images)
-        graded, whole = list(components(work)), list(_found(integrity.notebooks, work))
-        credits_found = dict(extra_credits(work))
+        outline = read_outline(work)
+        graded = list(components(work, outline))
+        whole = list(_found(integrity.notebooks, work))
+        credits_found = dict(extra_credits(work, outline))
         total = sum(component.reached for component in graded)
         verdict = _verdict(total, whole)
-        page_html = write_page(given.name, verdict, graded, whole, credits_found)
+        page_html = page_of(given.name, verdict, graded, whole, credits_found)
     out = given.parent if given.is_file() else given
     _log(graded, whole, credits_found, log)
     write_json(
@@ -90,7 +91,7 @@ def _verdict(total: float, whole: list[Finding]) -> str:
     )
 
 
-def components(work) -> Iterator[Graded]:
+def components(work, outline) -> Iterator[Graded]:
     """Yield each component; its points are shared equally among its checks."""
     for component in COMPONENTS:
         findings = list(_found(component.check, work))
@@ -100,8 +101,8 @@ def components(work) -> Iterator[Graded]:
             component.points,
             round(component.points * share, 1),
             findings,
-            places_of(work, component),
-            _pictures(work) if component.title == "Training" else [],
+            places_of(work, component, outline),
+            _pictures(work) if component.check is evidence.training else [],
         )
 
 
@@ -159,21 +160,13 @@ def _log(graded, whole, credits_found, log) -> None:
         reached = f"{component.reached:g} of {component.points}"
         log(f"{component.verdict}  {reached:>10}  {component.title}")
         if component.places:
-            log(f"      in   {_in_one_line(component.places)}")
+            log(f"      in   {component.places}")
         for finding in component.findings:
             log(f"      {_mark(finding)} {finding.check}: {finding.found}")
     for finding in whole:
         log(f"      {_mark(finding)} {finding.check}: {finding.found}")
     for title, found in credits_found.items():
         log(f"extra credit  {title}: {found}")
-
-
-def _in_one_line(places: list[Place]) -> str:
-    """Return the places, each notebook named once."""
-    by_notebook: dict[str, list[str]] = {}
-    for place in places:
-        by_notebook.setdefault(Path(place.notebook).stem, []).append(place.heading)
-    return "; ".join(f"{x}: {', '.join(by_notebook[x][:4])}" for x in by_notebook)
 
 
 def _mark(finding: Finding) -> str:

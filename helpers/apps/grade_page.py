@@ -5,8 +5,11 @@ import html
 from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
+
 from helpers.apps.evidence import Finding
-from helpers.apps.rubric import Place
+from helpers.apps.submission import read_square
+from helpers.files import InputError
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
@@ -27,14 +30,12 @@ figcaption {{ font-size: .8rem; }}
 img {{ height: 128px; display: block; }}
 </style>
 <h1>{name}: {verdict}</h1>
-<p>The links name a notebook and a heading. To read the notebooks, open JupyterLab in this
-page's folder.</p>
 {body}
 </html>
 """
 
 
-def write_page(name: str, verdict: str, graded, whole, credits_found) -> str:
+def page_of(name: str, verdict: str, graded, whole, credits_found) -> str:
     """Return the page.
 
     graded         a `Graded` for each component
@@ -44,22 +45,19 @@ def write_page(name: str, verdict: str, graded, whole, credits_found) -> str:
     parts = []
     for c in graded:
         score = f"<span>{c.verdict}, {c.reached:g} of {c.points}</span>"
-        parts += [f"<h2>{html.escape(c.title)}{score}</h2>", _links(c.places)]
+        parts += [f"<h2>{html.escape(c.title)}{score}</h2>", _paragraph(c.places)]
         parts += [_table(c.findings), *map(_image, c.pictures)]
     parts.append(f"<h2>The submission as a whole</h2>{_table(whole)}")
     credit_rows = [
-        Finding(title, found != "not found", found)
+        f"<tr><td></td><td>{html.escape(title)}</td><td>{html.escape(found)}</td></tr>"
         for title, found in credits_found.items()
     ]
-    parts.append(f"<h2>Extra credits</h2>{_table(credit_rows)}")
+    parts.append(f"<h2>Extra credits</h2><table>{''.join(credit_rows)}</table>")
     return PAGE.format(name=html.escape(name), verdict=verdict, body="\n".join(parts))
 
 
-def _links(places: Iterable[Place]) -> str:
-    links = [
-        f'<a href="{html.escape(x.link)}">{html.escape(str(x))}</a>' for x in places
-    ]
-    return f"<p>{' &middot; '.join(links)}</p>" * bool(links)
+def _paragraph(places: str) -> str:
+    return f"<p>{html.escape(places)}</p>" * bool(places)
 
 
 def _table(findings: Iterable[Finding]) -> str:
@@ -74,8 +72,12 @@ def _table(findings: Iterable[Finding]) -> str:
 
 def _image(picture: Path) -> str:
     """Return an image element that holds the picture, so that the page is one file."""
-    data = base64.b64encode(picture.read_bytes()).decode()
-    kind = picture.suffix.lower().lstrip(".").replace("jpg", "jpeg")
     name = html.escape(f"{picture.parent.name}: {picture.stem}")
-    image = f'<img src="data:image/{kind};base64,{data}" alt="{name}">'
+    try:
+        levels = read_square(picture.read_bytes()).mul(255).byte()
+    except (InputError, OSError) as error:
+        return f"<p>{name}: {html.escape(str(error))}</p>"
+    png = cv2.imencode(".png", levels.permute(1, 2, 0).numpy())[1]
+    data = base64.b64encode(png).decode()
+    image = f'<img src="data:image/png;base64,{data}" alt="{name}">'
     return f"<figure>{image}<figcaption>{name}</figcaption></figure>"

@@ -93,9 +93,9 @@ def targets(
 
 def ignores_case(folder: Path) -> bool:
     """Return whether A.png and a.png are one file in `folder`, which may not exist yet."""
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while not folder.is_dir() and folder != folder.parent:
+            folder = folder.parent
         with tempfile.NamedTemporaryFile(prefix="case_", dir=folder) as file:
             path = Path(file.name)
             return path.with_name(path.name.upper()).exists()

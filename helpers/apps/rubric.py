@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from helpers.apps import evidence
 from helpers.apps.evidence import Finding
 from helpers.apps.runner import read_notebook
+from helpers.files import InputError
 
 EXTRA_CREDITS = {
     "Tanh in the last layer": "Tanh",
@@ -107,60 +107,60 @@ COMPONENTS = [
 
 
 @dataclass(frozen=True)
-class Place:
-    """A heading in a notebook of the submission."""
+class Outline:
+    """The headings of a submission's notebooks, and all their text.
 
-    notebook: str  # relative to the submission's folder
-    heading: str
+    headings  for each notebook, by its name
+    """
 
-    def __str__(self) -> str:
-        return f"{Path(self.notebook).stem}: {self.heading}"
-
-    @property
-    def link(self) -> str:
-        """Return the file with the heading as its fragment, as in a notebook's links."""
-        return f"{self.notebook}#{self.heading.replace(' ', '-')}"
+    headings: dict[str, list[str]]
+    text: str
 
 
-def places_of(work, component: Component) -> list[Place]:
-    """Return the headings of the submission under which a component is solved."""
-    if work.originals:  # notebooks of this course
-        return [
-            place
-            for place in headings(work)
-            if Path(place.notebook).stem == component.notebook
-            and place.heading in component.headings
+def read_outline(work) -> Outline:
+    """Read the notebooks; one that cannot be read has no heading (see `integrity`)."""
+    headings, texts = {}, []
+    for path in sorted(work.notebooks.glob("*.ipynb")):
+        try:
+            cells = read_notebook(path).cells
+        except InputError:
+            cells = []
+        texts += [cell.source for cell in cells]
+        markdown = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        without_code = (re.sub(r"```.*?```", "", text, flags=re.S) for text in markdown)
+        headings[path.stem] = [
+            heading
+            for text in without_code
+            for heading in re.findall(r"^#{1,6} (.+?)\s*$", text, re.M)
         ]
-    return _that_match(component.words, headings(work))
+    return Outline(headings, "\n".join(texts))
 
 
-def extra_credits(work) -> Iterator[tuple[str, str]]:
+def places_of(work, component: Component, outline: Outline) -> str:
+    """Return the notebooks and headings under which a submission solves a component."""
+    if work.originals:  # notebooks of this course
+        given = outline.headings.get(component.notebook, [])
+        found = {component.notebook: [x for x in given if x in component.headings]}
+    else:
+        found = _that_match(component.words, outline)
+    return "; ".join(f"{x}: {', '.join(found[x])}" for x in found if found[x])
+
+
+def extra_credits(work, outline: Outline) -> Iterator[tuple[str, str]]:
     """Yield each extra credit with the networks and the headings that speak of it."""
     names = [n for metrics in work.results.values() for n in metrics["networks"]]
-    text = "\n".join(cell.source for _, cell in _cells(work))
     for title, word in EXTRA_CREDITS.items():
-        found = [name for name in names if word.lower() in name.lower()][:4]
-        found += map(str, _that_match(word, headings(work))[:2])
-        if not found and word.lower() in text.lower():
+        found = [x for x in dict.fromkeys(names) if word.lower() in x.lower()][:4]
+        by_notebook = _that_match(word, outline)
+        found += [f"{x}: {', '.join(by_notebook[x][:2])}" for x in by_notebook][:2]
+        if not found and word.lower() in outline.text.lower():
             found = ["in the notebooks' text"]
-        yield title, ", ".join(found) or "not found"
+        yield title, "; ".join(found) or "not found"
 
 
-def headings(work) -> list[Place]:
-    """Return all headings of a submission's notebooks."""
-    return [
-        Place(path.relative_to(work.folder).as_posix(), line.lstrip("# "))
-        for path, cell in _cells(work)
-        if cell.cell_type == "markdown"
-        for line in cell.source.splitlines()
-        if re.match(r"#{1,6} ", line)
-    ]
-
-
-def _cells(work) -> Iterator:
-    for path in sorted(work.notebooks.glob("*.ipynb")):
-        yield from ((path, cell) for cell in read_notebook(path).cells)
-
-
-def _that_match(words: str, places: list[Place]) -> list[Place]:
-    return [x for x in places if re.search(words, x.heading, re.IGNORECASE)]
+def _that_match(words: str, outline: Outline) -> dict[str, list[str]]:
+    found = {
+        name: [x for x in headings if re.search(words, x, re.IGNORECASE)][:4]
+        for name, headings in outline.headings.items()
+    }
+    return {name: headings for name, headings in found.items() if headings}

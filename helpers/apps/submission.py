@@ -23,7 +23,13 @@ from helpers.data.faces import (
     load_faces,
     split_faces,
 )
-from helpers.data.images import IMAGE_SUFFIXES, decode_image, open_source, to_square
+from helpers.data.images import (
+    IMAGE_SUFFIXES,
+    decode_image,
+    is_visible,
+    open_source,
+    to_square,
+)
 from helpers.data.lab import to_lab_images
 from helpers.files import PROJECT, InputError, read_json, user_path
 from helpers.training.weights import load_weights
@@ -249,7 +255,11 @@ def read_square(data: bytes) -> torch.Tensor:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and is_visible(path.name)
+    )
 
 
 def _first(folder: Path, pattern: str) -> Path | None:

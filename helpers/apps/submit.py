@@ -10,7 +10,8 @@ from helpers.data.faces import find_images
 from helpers.files import PROJECT, InputError, WorkFailed, read_json, user_path
 
 SOURCE = (
-    "README.md", "RESULTS.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py",
+    "README.md", "RESULTS.md", "RESULTS.png", "CONTRIBUTING.md", "LICENSE", "Makefile",
+    "conftest.py",
     "pyproject.toml", "requirements.lock", "environment.yml", "helpers", "notebooks",
     "tests", "weights", "reference", "slurm", "videotour/script.md", "book",
     "examples",

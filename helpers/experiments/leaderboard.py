@@ -20,6 +20,7 @@ from helpers.experiments.tables import Row, estimate, markdown
 from helpers.files import InputError, read_json, write_atomic
 
 TITLE = "# Results"
+LEGEND = "\n## How to read the tables"  # written by hand, too, once the page exists
 BY_HAND = "\n## What was tried"  # from here on, the page is written by hand, and kept
 REFERENCE = "best/plain"  # means over several splits are compared with this network's
 SPLITS = {"random": "random split", "groups": "no person in both sets"}
@@ -59,8 +60,7 @@ def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
     Raises InputError if there is no run, if one used the synthetic portraits, whose results
     are not comparable, or if `path` exists and is not a results page.
     """
-    if path.exists() and not path.read_text(errors="replace").startswith(TITLE):
-        raise InputError(f"{path}: is not a results page; choose another name")
+    old = _read(path) if path.exists() else ""
     files = [f for d in folders for f in sorted(d.rglob("train/*/metrics.json"))]
     trainings = [read_json(file) for file in files]
     if not trainings:
@@ -73,9 +73,15 @@ def write_leaderboard(folders: Sequence[Path], path: Path) -> Path:
             raise InputError(
                 f"{file}: trained on the synthetic portraits; leave it out"
             )
-    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    page = leaderboard_page(trainings)
+    _, mark, legend = old.partition(LEGEND)
+    if mark:  # the old legend ends at the next heading
+        head, _, rest = page.partition(LEGEND)
+        page = "\n## ".join(
+            [head + mark + legend.partition("\n## ")[0], rest.partition("\n## ")[2]]
+        )
     _, mark, by_hand = old.partition(BY_HAND)
-    return _write(leaderboard_page(trainings) + mark + by_hand, path)
+    return _write(page + mark + by_hand, path)
 
 
 def renew_opening(path: Path) -> Path:
@@ -83,19 +89,28 @@ def renew_opening(path: Path) -> Path:
 
     Raises InputError if `path` is not a results page.
     """
-    page = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if not page.startswith(TITLE):
-        raise InputError(
-            f"{path}: is not a results page; name run folders to write one"
-        )
-    return _write(page, path)
+    return _write(_read(path), path)
+
+
+def _read(path: Path) -> str:
+    """Return the text of a results page; raise InputError if `path` is none."""
+    page = path.read_text("utf-8-sig", errors="replace") if path.is_file() else ""
+    if page.partition("\n")[0].rstrip() != TITLE:
+        raise InputError(f"{path}: is not a results page; choose another name")
+    return page
 
 
 def _write(page: str, path: Path) -> Path:
     """Write a results page with its opening table, and the plot beside it."""
     plot = path.with_suffix(".png")
-    write_atomic(plot, small_png(draw(compare(page))))
-    write_atomic(path, with_opening(page, plot.name).encode())
+    try:
+        picture, text = small_png(draw(compare(page))), with_opening(page, plot.name)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(
+            f"{path}: a table of results cannot be read ({error}); correct the table"
+        ) from error
+    write_atomic(plot, picture)
+    write_atomic(path, text.encode())
     return path
 
 
@@ -116,7 +131,7 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
     lines = [
         TITLE,
         "",
-        "## How to read the tables",
+        LEGEND.strip(),
         "",
         "MSE of a*, b* on scale S: the mean of ((a - a_hat)/255)² and ((b - b_hat)/255)² "
         "over the test images, with a 95% bootstrap interval over the sitters, or over "

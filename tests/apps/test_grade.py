@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers.apps.grade import grade
-from helpers.apps.rubric import COMPONENTS, places_of
+from helpers.apps.rubric import COMPONENTS, places_of, read_outline
 from helpers.apps.runner import NOTEBOOKS
 from helpers.cli import main
 from helpers.data.faces import load_faces
@@ -342,27 +342,30 @@ def test_an_error_in_the_submission_fails_its_check_and_no_other(copy):
 
 def test_the_headings_of_the_rubric_are_in_our_notebooks():
     course = SimpleNamespace(folder=PROJECT, notebooks=NOTEBOOKS, originals=NOTEBOOKS)
+    outline = read_outline(course)
     for component in COMPONENTS:
-        found = [place.heading for place in places_of(course, component)]
-        assert sorted(found) == sorted(component.headings), component.title
+        words = ", ".join(component.headings)
+        expected = f"{component.notebook}: {words}" if words else ""
+        assert places_of(course, component, outline) == expected
         if component.headings:  # as in the README's map
             words = "; ".join(component.headings)
             row = f"](notebooks/{component.notebook}.ipynb) | {words} |"
             assert row in (PROJECT / "README.md").read_text(), component.title
 
 
-def test_the_page_links_headings_of_another_author_and_shows_pictures(copy):
+def test_the_page_names_headings_of_another_author_and_shows_pictures(copy):
     path = copy / "notebooks" / "all.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    text = "# My solution\n## A small <regressor>\ntext\n## Tanh at the end"
+    text = "# My solution\n## A small <regressor>\ntext\n## Tanh at the end\n"
+    text += "```python\n# a regressor in code is no heading\n```\n"
     notebook.cells.insert(0, new_markdown_cell(text))
     nbformat.write(notebook, path)
     failures(copy)
     content = read_json(copy / "grade.json")
-    assert content["components"][3]["places"] == ["all: A small <regressor>"]
+    assert content["components"][3]["places"] == "all: A small <regressor>"
     assert content["extra_credits"]["Tanh in the last layer"] == "all: Tanh at the end"
     page = (copy / "grade.html").read_text()
-    assert 'href="notebooks/all.ipynb#A-small-&lt;regressor&gt;"' in page
+    assert "all: A small &lt;regressor&gt;" in page
     assert page.count('<img src="data:image/png;base64,') == 4  # 2 of each set
 
 
@@ -374,3 +377,34 @@ def test_a_missing_gpu_path_says_what_was_looked_for(copy):
     assert len(failures(copy)["GPU programming"]) == 2
     gpu = read_json(copy / "grade.json")["components"][7]["findings"]
     assert gpu[0]["found"] == "no cell contains cuda.is_available or choose_device"
+
+
+def test_a_comment_is_no_code_path_for_a_gpu(copy):
+    path = copy / "notebooks" / "all.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = "# TODO: torch.cuda.is_available(), net.to(device)"
+    nbformat.write(notebook, path)
+    assert len(failures(copy)["GPU programming"]) == 2
+
+
+def test_odd_pictures_and_a_damaged_notebook_are_no_reason_to_stop(copy):
+    (copy / "colorized" / "test" / "._0.png").write_bytes(b"resource fork")
+    (copy / "colorized" / "test" / "z.png").write_bytes(b"no picture")
+    large = np.full((2000, 1000, 3), 128, np.uint8)
+    cv2.imwrite(str(copy / "colorized" / "test" / "2.tiff"), large)
+    (copy / "notebooks" / "zz.ipynb").write_text('{"cells": [')
+    found = failures(copy)
+    assert list(found) == ["whole"]
+    page = (copy / "grade.html").read_text()
+    assert "._0" not in page and len(page) < 1_000_000
+    assert page.count("data:image/png") == 5
+
+
+def test_relu_is_found_where_it_acts(copy):
+    assert "ReLU" in (copy / "submission.py").read_text()
+    content = (copy / "submission.py").read_text()
+    (copy / "submission.py").write_text(content.replace("nn.ReLU()", "nn.Identity()"))
+    assert (
+        "ReLU after the hidden convolutions"
+        in failures(copy)["Build a simple regressor"]
+    )

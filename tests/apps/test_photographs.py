@@ -19,6 +19,18 @@ def test_whether_a_folder_ignores_case_is_found_out_by_trying(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["seen"]
 
 
+def test_a_folder_that_ignores_case_is_recognized(tmp_path, monkeypatch):
+    def exists(path):
+        return path.name.lower() in [x.name.lower() for x in path.parent.iterdir()]
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert ignores_case(tmp_path)
+
+
+def test_a_folder_with_too_long_a_name_is_left_to_the_writer(tmp_path):
+    assert not ignores_case(tmp_path / ("x" * 300))
+
+
 def test_case_twins_are_two_files_or_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(photographs, "ignores_case", lambda folder: False)
     names = [path.name for path in targets(TWINS, tmp_path, False, False)]

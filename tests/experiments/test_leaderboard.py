@@ -143,9 +143,12 @@ def test_a_page_of_results_is_renewed_and_another_file_is_not(tmp_path):
     other.write_text("# My work\n")
     write_leaderboard([tmp_path], page)
     before = page.read_text()
+    legend = "## How to read the tables\n"
+    before = before.replace(legend, f"{legend}\nMy own note.\n")
     page.write_text(f"{before}\n## What was tried\n\nBy hand.\n")
     write_leaderboard([tmp_path], page)
     assert page.read_text() == f"{before}\n## What was tried\n\nBy hand.\n"
+    assert "My own note." in before
     with pytest.raises(InputError, match="is not a results page"):
         write_leaderboard([tmp_path], other)
     assert other.read_text() == "# My work\n"

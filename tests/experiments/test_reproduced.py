@@ -37,10 +37,48 @@ def verdict(*rows, name="report000/sigmoid"):
             "43% larger, but the interval contains it",
         ),
         (12, "**4.206e-04** [4.0e-04, 4.4e-04]", "open: 12 of 1000 epochs"),
+        (999, "**4.206e-04** [4.0e-04, 4.4e-04]", "open: 999 of 1000 epochs"),
     ],
 )
 def test_the_verdict_needs_full_length_and_agreement(epochs, result, words):
     assert verdict(row(epochs, result)) == words
+
+
+@pytest.mark.parametrize(
+    ("epochs", "accuracy", "words"),
+    [
+        (45, 0.731, "yes"),
+        (45, 0.733, "no: +0.021"),
+        (45, 0.691, "no: -0.021"),
+        (25, 0.712, "open: 25 of 65 epochs"),
+    ],
+)
+def test_an_accuracy_may_differ_by_a_fiftieth(epochs, accuracy, words):
+    table = "| network | epochs | accuracy |\n| --- | --- | --- |\n"
+    table += (
+        f"| report003/default, seed 1 | {epochs} / 100 | **{accuracy}** [0.7, 0.74] |"
+    )
+    title = "## The ablation study: R, G, B from gray"
+    compared = compare(f"{TITLE}\n\n{title}\n\n{table}\n")
+    found = [x.verdict for x in compared if x.network == "report003/default"]
+    assert found == [words]
+
+
+def test_a_longer_run_on_another_split_does_not_hide_ours():
+    shown = row(1000, "**4.3e-04** [4.0e-04, 4.6e-04]", "report000/sigmoid on a.zip")
+    assert verdict(row(2000, ""), shown) == "yes"
+
+
+def test_the_best_are_means_over_splits_of_the_same_task():
+    heads = "| network | splits | random split | mean colors (random) |\n| --- |\n"
+    lines = [
+        "| best/affine | 5 + 0 | **5.5e-05** (4e-05 to 7e-05) | **9.0e-06** (8e-06) |",
+        "| regressor/relu | 5 + 0 | **9.5e-05** (8e-05 to 1e-04) |  |",
+    ]
+    page = f"{TITLE}\n\n## Over several splits\n\n{heads}" + "\n".join(lines)
+    best = {x.network: x.best for x in compare(page)}
+    assert best["report000/sigmoid"] == "5.50e-05"
+    assert best["report000/regressor"] == "9.00e-06"
 
 
 def test_the_longest_run_counts_and_a_missing_one_is_said():
@@ -58,10 +96,14 @@ def test_every_published_result_is_in_the_table_of_the_project_and_agrees_with_i
     assert len(text) == 4 and "![" in text[1] and "a.png" in text[1]
 
 
-def test_the_plot_shows_each_network_once():
+def test_the_plot_shows_each_network_once_with_its_result():
     compared = compare(RESULTS)
-    names = [t.get_text() for ax in draw(compared).axes for t in ax.get_yticklabels()]
+    axes = draw(compared).axes
+    names = [t.get_text() for ax in axes for t in ax.get_yticklabels()]
     assert sorted(names) == sorted(x.network for x in compared)
+    drawn = {line.get_xdata()[0] for ax in axes for line in ax.lines
+             if line.get_marker() == "." and len(line.get_xdata())}  # fmt: skip
+    assert drawn == {x.ours[0] for x in compared if x.ours}
 
 
 def test_the_opening_is_renewed_without_run_folders(tmp_path):
@@ -72,7 +114,10 @@ def test_the_opening_is_renewed_without_run_folders(tmp_path):
         assert result.exit_code == 0, result.output
         assert path.read_text().count("| `report000/sigmoid` |") == 1
         assert (tmp_path / "RESULTS.png").stat().st_size > 1000
-    path.write_text("# My notes\n")
+    path.write_text(page(row("many", "**4.3e-04** [4.0e-04, 4.6e-04]")))
+    result = CliRunner().invoke(main, ["results", "-o", str(path)])
+    assert result.exit_code == 2 and "cannot be read" in result.output
+    path.write_text("# Results of my thesis\n")
     result = CliRunner().invoke(main, ["results", "-o", str(path)])
     assert result.exit_code == 2 and "is not a results page" in result.output
-    assert path.read_text() == "# My notes\n"
+    assert path.read_text() == "# Results of my thesis\n"
