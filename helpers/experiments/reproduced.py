@@ -40,11 +40,20 @@ class Compared:
     """
 
     network: str
-    published: float
-    is_accuracy: bool
     best: str
     cell: str = ""
     epochs: int = 0
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Return whether the published result is report 003's accuracy, not an MSE."""
+        return EXPERIMENTS[self.network].accuracy is not None
+
+    @property
+    def published(self) -> float:
+        """Return the published result."""
+        experiment = EXPERIMENTS[self.network]
+        return experiment.accuracy if self.is_accuracy else experiment.mse
 
     @property
     def ours(self) -> list[float]:
@@ -92,12 +101,10 @@ def compare(page: str) -> list[Compared]:
     for name, experiment in EXPERIMENTS.items():
         if experiment.mse is None:
             continue
-        is_accuracy = experiment.accuracy is not None
-        published = experiment.accuracy if is_accuracy else experiment.mse
-        column = "accuracy" if is_accuracy else "random split"
+        row = Compared(name, best.get(experiment.task, ""))
+        column = "accuracy" if row.is_accuracy else "random split"
         ours = [x for x in rows if _name(x) == name and _epochs(x) and x.get(column)]
         found = max(ours, key=_epochs, default=None)
-        row = Compared(name, published, is_accuracy, best.get(experiment.task, ""))
         if found:
             cell = found[column].replace("*", "")
             row = replace(row, cell=cell, epochs=_epochs(found))
@@ -158,9 +165,8 @@ def _rows(page: str) -> Iterator[dict[str, str]]:
             for line in table[2:]:
                 cells = [x.strip() for x in line.strip("|").split("|")]
                 pairs = list(zip(heads, cells, strict=True))
-                yield dict(
-                    reversed(pairs)
-                )  # of equal headings, the first: random split
+                # Of equal headings, the first counts: that of the random split.
+                yield dict(reversed(pairs))
 
 
 def _best(rows: list[dict[str, str]]) -> dict[str, str]:

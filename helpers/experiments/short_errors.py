@@ -18,11 +18,8 @@ def use_short_errors() -> None:
 
 
 def _one_line(shell, kind, error, traceback, tb_offset=None) -> list[str]:
-    sys.last_type, sys.last_value, sys.last_traceback = (
-        kind,
-        error,
-        traceback,
-    )  # for %tb
+    # %tb shows these
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, traceback
     lines = [f"error: {error}"]
     shell._showtraceback(kind, error, lines)
     return lines

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,6 +97,15 @@ def write_film(path):
 @pytest.fixture
 def copy(honest, tmp_path):
     return shutil.copytree(honest, tmp_path / "submission")
+
+
+@contextmanager
+def changed_notebook(folder):
+    """Yield the submission's notebook; write it again at the end."""
+    path = folder / "notebooks" / "all.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    yield notebook
+    nbformat.write(notebook, path)
 
 
 def failures(folder, **given):
@@ -288,10 +298,8 @@ def test_points_of_a_submission_that_fails_as_a_whole_are_not_simply_given(copy)
     grade(copy, log=lines.append)
     assert lines[-1].startswith("100 of 100 points; wrote")
     assert read_json(copy / "grade.json")["trusted"]
-    path = copy / "notebooks" / "all.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[0].execution_count = None
-    nbformat.write(notebook, path)
+    with changed_notebook(copy) as notebook:
+        notebook.cells[0].execution_count = None
     grade(copy, log=lines.append)
     assert "not to be given before somebody has looked" in lines[-1]
     assert not read_json(copy / "grade.json")["trusted"]
@@ -299,11 +307,9 @@ def test_points_of_a_submission_that_fails_as_a_whole_are_not_simply_given(copy)
 
 
 def test_a_picture_s_bytes_are_no_extra_credit(copy):
-    path = copy / "notebooks" / "all.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    data = {"image/png": "abcTanhmapsclassif"}  # base64 holds any word by chance
-    notebook.cells[0].outputs = [new_output("display_data", data=data)]
-    nbformat.write(notebook, path)
+    with changed_notebook(copy) as notebook:
+        data = {"image/png": "abcTanhmapsclassif"}  # base64 holds any word by chance
+        notebook.cells[0].outputs = [new_output("display_data", data=data)]
     failures(copy)
     found = read_json(copy / "grade.json")["extra_credits"]
     assert set(found.values()) == {"not found"}
@@ -354,12 +360,10 @@ def test_the_headings_of_the_rubric_are_in_our_notebooks():
 
 
 def test_the_page_names_headings_of_another_author_and_shows_pictures(copy):
-    path = copy / "notebooks" / "all.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    text = "# My solution\n## A small <regressor>\ntext\n## Tanh at the end\n"
-    text += "```python\n# a regressor in code is no heading\n```\n"
-    notebook.cells.insert(0, new_markdown_cell(text))
-    nbformat.write(notebook, path)
+    with changed_notebook(copy) as notebook:
+        text = "# My solution\n## A small <regressor>\ntext\n## Tanh at the end\n"
+        text += "```python\n# a regressor in code is no heading\n```\n"
+        notebook.cells.insert(0, new_markdown_cell(text))
     failures(copy)
     content = read_json(copy / "grade.json")
     assert content["components"][3]["places"] == "all: A small <regressor>"
@@ -370,20 +374,16 @@ def test_the_page_names_headings_of_another_author_and_shows_pictures(copy):
 
 
 def test_a_missing_gpu_path_says_what_was_looked_for(copy):
-    path = copy / "notebooks" / "all.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[0].source = "print('epoch 1')"
-    nbformat.write(notebook, path)
+    with changed_notebook(copy) as notebook:
+        notebook.cells[0].source = "print('epoch 1')"
     assert len(failures(copy)["GPU programming"]) == 2
     gpu = read_json(copy / "grade.json")["components"][7]["findings"]
     assert gpu[0]["found"] == "no cell contains cuda.is_available or choose_device"
 
 
 def test_a_comment_is_no_code_path_for_a_gpu(copy):
-    path = copy / "notebooks" / "all.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[0].source = "# TODO: torch.cuda.is_available(), net.to(device)"
-    nbformat.write(notebook, path)
+    with changed_notebook(copy) as notebook:
+        notebook.cells[0].source = "# TODO: torch.cuda.is_available(), net.to(device)"
     assert len(failures(copy)["GPU programming"]) == 2
 
 
