@@ -93,8 +93,10 @@ def _forms(option: str, best: Execution, net, remaining: float) -> list[Executio
     if option == "narrow" and device == "cpu" and engine.is_available():
         engine.prepare()  # not counted as this run's time: numba keeps the result
         return [replace(best, narrow=True)]
-    if best.narrow and option in ("channels_last", "bf16", "compiled"):
+    if best.narrow and option == "compiled":
         return []
+    if option in ("channels_last", "bf16"):
+        best = replace(best, narrow=False)  # these do not apply to compiled loops
     if option == "threads" and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         powers = {2**n for n in range(free_cores().bit_length())}
         spare = {free_cores() - 1} - {0}  # leaves one core for other programs
