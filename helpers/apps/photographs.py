@@ -92,15 +92,21 @@ def targets(
 
 
 def ignores_case(folder: Path) -> bool:
-    """Return whether A.png and a.png are one file in `folder`, which may not exist yet."""
+    """Return whether A.png and a.png are one file in `folder`, which may not exist yet.
+
+    Raises InputError if nothing can be written there.
+    """
+    existing = folder
     try:
-        while not folder.is_dir() and folder != folder.parent:
-            folder = folder.parent
-        with tempfile.NamedTemporaryFile(prefix="case_", dir=folder) as file:
+        while not existing.is_dir() and existing != existing.parent:
+            existing = existing.parent
+        with tempfile.NamedTemporaryFile(prefix="case_", dir=existing) as file:
             path = Path(file.name)
             return path.with_name(path.name.upper()).exists()
-    except OSError:
-        return False  # nothing can be written there; that is found out later
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write here ({error.strerror}); choose another folder"
+        ) from error
 
 
 def comparison(path: Path) -> Path:

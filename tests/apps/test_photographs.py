@@ -27,8 +27,9 @@ def test_a_folder_that_ignores_case_is_recognized(tmp_path, monkeypatch):
     assert ignores_case(tmp_path)
 
 
-def test_a_folder_with_too_long_a_name_is_left_to_the_writer(tmp_path):
-    assert not ignores_case(tmp_path / ("x" * 300))
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path):
+    with pytest.raises(InputError, match="x: cannot write here .*choose another folder"):
+        targets(TWINS[:1], tmp_path / ("x" * 300), False, False)
 
 
 def test_case_twins_are_two_files_or_refused(tmp_path, monkeypatch):
