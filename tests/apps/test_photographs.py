@@ -28,7 +28,9 @@ def test_a_folder_that_ignores_case_is_recognized(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path):
-    with pytest.raises(InputError, match="x: cannot write here .*choose another folder"):
+    with pytest.raises(
+        InputError, match=r"x: cannot write here .*choose another folder"
+    ):
         targets(TWINS[:1], tmp_path / ("x" * 300), False, False)
 
 
