@@ -27,6 +27,7 @@ except ImportError:  # Windows
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUTS = PROJECT / "outputs"
+TEMPORARY = ".deepcolor-tmp"  # the end of the name of a file that is being written
 MAX_STEM_BYTES = 200  # file systems allow 255; this leaves room for suffixes
 
 
@@ -46,7 +47,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     the umask. Raises InputError if the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         old_mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
@@ -173,9 +174,13 @@ def run_lock(folder: Path, log: Callable[[str], None] = print) -> Iterator[None]
 
 
 def _remove_temporaries(folder: Path) -> None:
-    """Remove the files that killed calls of `write_atomic` left in a locked folder."""
-    for file in folder.rglob(".*"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{8}", file.name) and file.is_file():
+    """Remove the files that killed calls of `write_atomic` left in a locked folder.
+
+    Subfolders with a lock of their own are left alone: a run may be writing there.
+    """
+    for file in folder.rglob(f".*{TEMPORARY}"):
+        inner = file.relative_to(folder).parents[:-1]
+        if not any((folder / x / ".lock").exists() for x in inner):
             file.unlink(missing_ok=True)
 
 

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
-from helpers.data.copies import are_copies
 from helpers.data.course import sitter_numbers
 from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import Evaluation, evaluate
@@ -17,7 +14,7 @@ from helpers.evaluation.task import task_of
 from helpers.files import InputError, write_json
 from helpers.nets import HintedUNet
 from helpers.training.execution import choose_device
-from helpers.training.weights import find_weights, fingerprints_of, load_weights
+from helpers.training.weights import count_trained_on, find_weights, load_weights
 
 Log = Callable[[str], None]
 COMPARED = ("mse", "mean_mse", "ciede2000", "colorfulness")
@@ -82,24 +79,6 @@ def evaluate_weights(
     record |= _compare(result, others, photographs, log)
     if output:
         write_json(output, _plain(record))
-
-
-def count_trained_on(weights: str, images: torch.Tensor, log: Log) -> int | None:
-    """Log and return how many images show a picture that the network was trained on.
-
-    images   (N, 3, H, W) uint8 BGR
-    returns  None if the weights do not say what they were trained on
-    """
-    packed = fingerprints_of(find_weights(weights))
-    if packed is None:
-        log(f"{weights}: the file does not say on which images it was trained")
-        return None
-    seen = int(are_copies(images, packed).sum())
-    warning = ": the figures are not test errors" if seen else ""
-    log(
-        f"{weights} was trained on {seen or 'none'} of these {len(images)} images{warning}"
-    )
-    return seen
 
 
 def _measure_hints(net: HintedUNet, photographs, result, log: Log) -> dict:

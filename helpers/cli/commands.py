@@ -143,9 +143,9 @@ def reference(names, **options):
 @epochs_option
 @click.option(
     "--seeds",
-    default=str(DEFAULT_SEED),
+    default="",
     metavar="K,K,...",
-    show_default=True,
+    show_default=f"those of the file, or {DEFAULT_SEED}",
     help="Random seeds; each network is trained with each of them.",
 )
 @click.option(

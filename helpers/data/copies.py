@@ -3,7 +3,9 @@
 The fingerprint is a difference hash (N. Krawetz, 2013): whether each of 16 x 16 cells is
 clearly darker than its right neighbor. Two different images of the course's photographs
 differ in at least 23 of the 256 bits, two portraits in at least 17; a portrait that was
-resized, brightened or saved again differs from the first in at most 8.
+resized, brightened or saved again differs from the first in at most 8. An image that gets
+lighter in one direction only, such as a clear sky, has bits that are nearly all the same.
+They say nothing, so it never counts as a copy.
 """
 
 import cv2
@@ -13,7 +15,6 @@ import torch
 CELLS = 16
 MAX_BITS = 12  # copies differ in at most so many of the 256 bits
 MARGIN = 2  # of 255; smaller differences between cells are noise
-MIN_CONTRAST = 2.0  # of 255; the hash of a plain image says nothing
 CHUNK = 1024  # images compared with all others at a time
 
 
@@ -31,20 +32,19 @@ def fingerprints(images: torch.Tensor) -> np.ndarray:
 def find_copies(images: torch.Tensor) -> list[list[int]]:
     """Return the indices of images that show the same picture, two or more per list.
 
-    images  (N, 3, H, W) uint8 BGR; images without contrast are never copies
+    images  (N, 3, H, W) uint8 BGR
     """
-    plain = _are_plain(images)
     hashes, mirrored = fingerprints(images), fingerprints(images.flip(-1))
+    telling = _are_telling(hashes)
     first = np.arange(len(images))  # the first image of the same picture
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
         bits = np.minimum(
             _differences(hashes[rows], hashes), _differences(hashes[rows], mirrored)
         )
-        for i, j in zip(*np.nonzero(bits <= MAX_BITS), strict=True):
-            i += start
-            if i < j and not (plain[i] or plain[j]):
-                first[first == first[j]] = first[i]
+        same = (bits <= MAX_BITS) & telling[rows, None] & telling
+        for i, j in zip(*np.nonzero(np.triu(same, start + 1)), strict=True):
+            first[first == first[j]] = first[start + i]
     groups: dict[int, list[int]] = {}
     for index, number in enumerate(first.tolist()):
         groups.setdefault(number, []).append(index)
@@ -59,21 +59,24 @@ def pack(hashes: np.ndarray) -> np.ndarray:
 def are_copies(images: torch.Tensor, packed: np.ndarray) -> np.ndarray:
     """Return for each image whether it shows the same picture as one of the others.
 
-    images  (N, 3, H, W) uint8 BGR; images without contrast are never copies
+    images  (N, 3, H, W) uint8 BGR
     packed  (M, 32) uint8, the packed fingerprints of the others
     returns (N,) bool
     """
     others = np.unpackbits(packed, axis=1).astype(bool)
+    others = others[_are_telling(others)]
+    hashes = fingerprints(images)
     bits = np.full(len(images), CELLS * CELLS)
     if len(others):
-        for one in (images, images.flip(-1)):
-            found = _differences(fingerprints(one), others).min(axis=1)
-            bits = np.minimum(bits, found)
-    return (bits <= MAX_BITS) & ~_are_plain(images)
+        for one in (hashes, fingerprints(images.flip(-1))):
+            bits = np.minimum(bits, _differences(one, others).min(axis=1))
+    return (bits <= MAX_BITS) & _are_telling(hashes)
 
 
-def _are_plain(images: torch.Tensor) -> np.ndarray:
-    return (images.float().flatten(1).std(dim=1) < MIN_CONTRAST).numpy()
+def _are_telling(hashes: np.ndarray) -> np.ndarray:
+    """Return (N,) bool: whether some bits of a hash, but not nearly all, are set."""
+    num_set = hashes.sum(axis=1)
+    return (num_set > MAX_BITS) & (num_set < hashes.shape[1] - MAX_BITS)
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:

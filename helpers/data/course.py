@@ -66,6 +66,7 @@ class CourseData:
     def for_training(
         self,
         fresh: bool = False,
+        copies: int = 0,
         scale_brightness: bool | None = None,
         random_affine: bool = False,
         old_photo: bool = False,
@@ -74,13 +75,15 @@ class CourseData:
 
         fresh  augment each minibatch on the fly (see `FreshImages` for the other
                options) instead of using the fixed set `train`
+        copies  use at most this many copies of the training set; 0 uses all in `train`
         scale_brightness  None is as in `train`; otherwise its copies are made again
         """
         if scale_brightness is None:
             scale_brightness = self.scale_brightness
         names = [self.faces.names[i] for i in self.split.train]
         if not fresh:
-            copies, train = len(self.train) // len(names), self.train
+            copies = min(copies or len(self.train), len(self.train) // len(names))
+            train = self.train[: copies * len(names)]
             if copies > 1 and scale_brightness != self.scale_brightness:
                 how = (copies, self.seed, scale_brightness)
                 train = course_data(self.faces, self.split, *how).train

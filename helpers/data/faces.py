@@ -1,9 +1,7 @@
 """Load the face images, find their sitters, split them into training and test sets."""
 
-import csv
 import io
 import os
-import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,12 +13,11 @@ from PIL import Image
 
 from helpers.data import portraits
 from helpers.data.copies import find_copies
+from helpers.data.groups import find_groups
 from helpers.data.images import (
     JPEG_START,
-    MAX_FILE_BYTES,
     FolderSource,
     UnreadableImage,
-    ZipSource,
     decode_image,
     is_visible,
     open_source,
@@ -34,7 +31,6 @@ MAX_BAD_SHARE = 0.05
 MAX_LISTED = 20  # files in a message
 FACE_IMAGES = PROJECT / "face_images"
 PORTRAITS = "portraits"  # value of `images` for the embedded set
-SPLIT_FOLDERS = {"train", "val", "validation", "test"}  # not sitters' names
 IMAGES_VARIABLE = "DEEPCOLOR_IMAGES"  # environment variable: default for `images`
 
 
@@ -193,30 +189,6 @@ def embedded_portraits() -> Path:
     return folder
 
 
-def find_groups(
-    source: FolderSource | ZipSource, names: list[str], comments: list[str]
-) -> tuple[list[str] | None, str]:
-    """Return (each name's group, where the groups were found), or (None, "") if unknown.
-
-    Sources, in this order: groups.csv (columns file, group) among the images or beside
-    the zip, JPEG comments (`s1` to `s50`), names such as `s01_02.jpg`, one subfolder per
-    sitter. A source is used if it gives every image a group, with at least two groups
-    and an average of at least two images per group.
-    """
-    candidates = [
-        ("groups.csv", _groups_from_csv(source, names)),
-        ("the JPEG comments", [_match(r"s\d+", comment) for comment in comments]),
-        ("the file names", [_match(r"(s\d+)_", PurePosixPath(n).name) for n in names]),
-        ("the subfolders", [n.rpartition("/")[0] for n in names]),
-    ]
-    for groups_from, groups in candidates:
-        if SPLIT_FOLDERS & {part for g in groups for part in PurePosixPath(g).parts}:
-            continue
-        if all(groups) and 2 <= len(set(groups)) <= len(names) // 2:
-            return groups, groups_from
-    return None, ""
-
-
 def split_faces(
     faces: FaceSet,
     *,
@@ -229,10 +201,11 @@ def split_faces(
 
     The seed is hashed with the name of each image (by="random") or sitter (by="groups").
     The images with the lowest hashes, `test_fraction` of all, are the test set. Adding an
-    image does not change the other hashes, so in a random split, it moves at most one
-    other image. In a split by groups, all images of a sitter are in the same set and move
-    together; if the groups are unknown, the split is random and `how` gives the reason.
-    Images that show the same picture (`FaceSet.copies`) are in the same set, too.
+    image does not change the other hashes, so in a random split without copies, it moves
+    at most one other image. In a split by groups, all images of a sitter are in the same
+    set and move together; if the groups are unknown, the split is random and `how` gives
+    the reason. Images that show the same picture (`FaceSet.copies`) are in the same set
+    and move together, too.
     Both sets are shuffled with torch.randperm; only the first `max_images` training
     images are kept. With by="folders", the images in folders named train and val are the
     two sets. Raises InputError for any other `by` or if a set would be empty.
@@ -290,46 +263,6 @@ def _check_enough(path, num_good: int, skipped: list[tuple[str, str]]) -> None:
         )
     if num_good < MIN_IMAGES:
         raise InputError(f"{path}: {num_good} images; at least {MIN_IMAGES} are needed")
-
-
-def _groups_from_csv(source, names: list[str]) -> list[str]:
-    """Look up each name's group in groups.csv; return [""] if there is no such file."""
-    table, data = _find_csv(source)
-    if data is None:
-        return [""]
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        rows, columns = list(reader), set(reader.fieldnames or ())
-    except UnicodeDecodeError as error:
-        raise InputError(f"{table}: not UTF-8; save it as UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{table}: not a table ({error}); save it as CSV") from error
-    if not {"file", "group"} <= columns:
-        raise InputError(f"{table}: needs the columns file,group in its first line")
-    group_of = {row["file"]: row["group"] or "" for row in rows}
-    return [group_of.get(n) or group_of.get(PurePosixPath(n).name, "") for n in names]
-
-
-def _find_csv(source) -> tuple[Path, bytes | None]:
-    """Return the path and bytes of groups.csv, in the folder or zip or beside the zip."""
-    folder = source.path
-    if isinstance(source, ZipSource):
-        folder = source.path.parent
-        for member in source.archive.namelist():
-            if PurePosixPath(member).name == "groups.csv" and "__MACOSX" not in member:
-                table = source.path / member
-                try:
-                    with source.archive.open(member) as file:
-                        return table, file.read(MAX_FILE_BYTES)
-                except Exception as error:  # zipfile and zlib raise their own errors
-                    raise InputError(f"{table}: {error}; zip it again") from error
-    table = folder / "groups.csv"
-    return table, table.read_bytes() if table.is_file() else None
-
-
-def _match(pattern: str, text: str) -> str:
-    found = re.match(pattern, text)
-    return found.group(found.lastindex or 0) if found else ""
 
 
 def _joined(keys: list[str], copies: list[list[int]]) -> list[str]:

@@ -16,6 +16,9 @@ from helpers import MAX_PIXELS
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HEIC_STARTS = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms])", re.DOTALL)
+TOO_DEEP = "32 bits per sample; save it with 8 or 16 bits"
 IMAGE_STARTS = re.compile(  # of every format that OpenCV reads
     rb"\xff\xd8|\x89PNG|GIF8|BM|RIFF|II[*+]\0|MM\0[*+]|P[1-7]|\x59\xa6\x6a\x95"
     rb"|\0\0\0.ftyp|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
@@ -33,18 +36,20 @@ def why_header_is_bad(data: bytes) -> str:
     """
     if data.startswith(PNG_START) and (reason := _bad_chunk(data)):
         return reason
+    if HEIC_STARTS.match(data):
+        return "HEIC, which OpenCV cannot read; save it as JPEG"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
+                (width, height), mode = image.size, image.mode
     except Image.DecompressionBombError:
         return f"more than {MAX_PIXELS // 10**6} megapixels"
     except Exception:  # Pillow does not know the format; OpenCV may
         return ""
     if width * height > MAX_PIXELS:
         return f"more than {MAX_PIXELS // 10**6} megapixels"
-    return ""
+    return TOO_DEEP if mode in ("F", "I") and data.startswith(TIFF_STARTS) else ""
 
 
 def _bad_chunk(data: bytes) -> str:
@@ -67,7 +72,7 @@ def decode_checked(decode: Callable, data: bytes) -> tuple[np.ndarray | None, st
     A damaged JPEG is decoded to a picture with wrong colors. libjpeg reports that only on
     stderr, from where it is read.
     """
-    if not data.startswith(JPEG_START):
+    if not data.startswith(JPEG_START) or sys.stderr is None:
         return decode(), ""
     image, text = _with_messages(decode)
     for line in text.splitlines():

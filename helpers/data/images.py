@@ -17,6 +17,8 @@ from helpers.data.image_checks import (
     IMAGE_STARTS,
     JPEG_START,
     PNG_START,
+    TIFF_STARTS,
+    TOO_DEEP,
     decode_checked,
     why_header_is_bad,
     why_too_dark,
@@ -29,9 +31,10 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),
+    *(".heic", ".heif"),  # refused by name: OpenCV cannot read them
 }
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 EXIF_ORIENTATION = 0x0112
+TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 0x0106, 0
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 MAX_ARCHIVE_MEMBERS = 100_000
@@ -59,16 +62,18 @@ def decode_picture(data: bytes) -> np.ndarray:
     """Decode an image file, upright, keeping its alpha and 16-bit depth.
 
     Returns image_bgr (H, W, 3), or (H, W, 4) with alpha; uint16 for a 16-bit PNG or TIFF,
-    otherwise uint8. Only the first page or frame is decoded.
+    otherwise uint8. Only the first page or frame is decoded. A gray TIFF loses its alpha.
     Raises UnreadableImage.
     """
-    keeps_16_bits = data.startswith((PNG_START, *TIFF_STARTS))
+    is_tiff = data.startswith(TIFF_STARTS)
+    keeps_16_bits = is_tiff or data.startswith(PNG_START)
     depth = cv2.IMREAD_ANYDEPTH if keeps_16_bits else 0
     image_bgr = _decode(data, cv2.IMREAD_COLOR | depth)
-    if image_bgr.dtype not in (np.uint8, np.uint16):  # a floating-point TIFF
-        image_bgr = decode_image(data)
     if data.startswith(JPEG_START):  # JPEG has no alpha
         return image_bgr
+    is_deep = image_bgr.dtype == np.uint16
+    if is_tiff and is_deep and _tag(data, TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
+        image_bgr = ~image_bgr  # OpenCV has ignored the tag
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored.dtype != image_bgr.dtype or stored.shape[2:] != (4,):
         return image_bgr
@@ -77,6 +82,9 @@ def decode_picture(data: bytes) -> np.ndarray:
         alpha = _to_upright(alpha, data)  # OpenCV rotates the others
     if alpha.shape != image_bgr.shape[:2]:  # the orientation tag is damaged
         return image_bgr
+    if is_tiff and not is_deep:  # OpenCV has multiplied by alpha
+        colors = image_bgr * (255 / np.maximum(alpha, 1))[:, :, None]
+        image_bgr = colors.round().clip(0, 255).astype(np.uint8)
     return np.dstack([image_bgr, alpha])
 
 
@@ -94,6 +102,10 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
         raise UnreadableImage(f"OpenCV cannot decode it ({error.err})") from error
     if image is None:
         raise UnreadableImage("not an image that OpenCV can decode, or damaged")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(TOO_DEEP)
+    if data[4:8] == b"ftyp":  # OpenCV does not rotate AVIF
+        image = _to_upright(image, data)
     if data.startswith((PNG_START, *TIFF_STARTS)):
         reason = why_too_dark(image)
     if reason:
@@ -101,20 +113,25 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
     return image
 
 
-def _to_upright(alpha: np.ndarray, data: bytes) -> np.ndarray:
-    """Rotate an array (H, W) upright according to the EXIF orientation of its file."""
+def _to_upright(array: np.ndarray, data: bytes) -> np.ndarray:
+    """Rotate an array (H, W, ...) upright according to the EXIF orientation of its file."""
+    orientation = _tag(data, EXIF_ORIENTATION)
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+def _tag(data: bytes, number: int) -> int | None:
+    """Return an EXIF or TIFF tag of an image file; None without it."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            return image.getexif().get(number)
     except Exception:  # a damaged tag can raise nearly anything
-        return alpha
-    if orientation in (5, 6, 7, 8):
-        alpha = alpha.T
-    if orientation in (3, 4, 7, 8):
-        alpha = alpha[::-1]
-    if orientation in (2, 3, 6, 7):
-        alpha = alpha[:, ::-1]
-    return alpha
+        return None
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -275,6 +292,8 @@ def open_source(path: Path) -> FolderSource | ZipSource:
     path = user_path(path)
     if path.is_dir():
         source = FolderSource(path)
+    elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: a single image; give a folder or zip of images")
     elif path.is_file():
         source = ZipSource(path)
     else:

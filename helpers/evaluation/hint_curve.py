@@ -51,8 +51,9 @@ def _evaluate(net: HintedUNet, images: LabImages, hints: torch.Tensor) -> Evalua
 def by_lightness(result: Evaluation, L: torch.Tensor) -> dict[str, Evaluation]:
     """Split an evaluation into thirds of the images, by the mean L* of their centers.
 
-    L (N, 1, H, W) natural L*. Returns the thirds dark, medium, light. The center shows
-    mostly skin, so this is a rough measure of skin tone and of exposure.
+    L (N, 1, H, W) natural L*. Returns the thirds dark, medium, light; with fewer than
+    three images, some are left out. The center shows mostly skin, so this is a rough
+    measure of skin tone and of exposure.
     """
     centers = L[:, 0, CENTER, CENTER].float().mean(dim=(1, 2))
     thirds = centers.argsort().tensor_split(3)
@@ -64,4 +65,5 @@ def by_lightness(result: Evaluation, L: torch.Tensor) -> dict[str, Evaluation]:
             None if result.group is None else result.group[index],
         )
         for name, index in zip(THIRDS, thirds, strict=True)
+        if len(index)
     }

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from helpers.evaluation.small_png import small_png
 from helpers.evaluation.task import TASKS
+from helpers.experiments.profiles import get_profile
 from helpers.experiments.registry import DEFAULT_SEED, EXPERIMENTS, get_experiment
 from helpers.experiments.reproduced import compare, draw, with_opening
 from helpers.experiments.tables import Row, estimate, markdown
@@ -24,15 +25,20 @@ LEGEND = "\n## How to read the tables"  # written by hand, too, once the page ex
 BY_HAND = "\n## What was tried"  # from here on, the page is written by hand, and kept
 REFERENCE = "best/plain"  # means over several splits are compared with this network's
 SPLITS = {"random": "random split", "groups": "no person in both sets"}
+FOLDERS = {"folders": "folders train and val"}  # a column only if there is such a run
 
 
 class Key(NamedTuple):
-    """What distinguishes one training run from another; epochs is 0 for a baseline."""
+    """What distinguishes one training run from another; epochs is 0 for a baseline.
+
+    The profile of a baseline is only named if it limits the number of training images.
+    """
 
     name: str
     profile: str
     epochs: int
     data: str  # hash of the images
+    start: str  # the weights that were fine-tuned
     seed: int
 
     @property
@@ -120,12 +126,16 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
     for training in trainings:
         asked, data = training["parameters"], training["data"]["hash"]
         split, seed = asked["split"], asked["seed"]
-        key = Key(asked["name"], asked["profile"], asked["epochs"], data, seed)
+        how = asked["profile"], asked["epochs"], data, asked.get("start", "")
+        key = Key(asked["name"], *how, seed)
         entry = found.setdefault(key, Found({}, {}))
         entry.rows[split] = Row.from_json(_first(training["networks"]))
         entry.metrics[split] = training
+        limited = get_profile(asked["profile"]).max_images
+        profile = asked["profile"] if limited else ""
         for name, row in training.get("baselines", {}).items():
-            baseline = found.setdefault(Key(name, "", 0, data, seed), Found({}, {}))
+            same = Key(name, profile, 0, data, "", seed)
+            baseline = found.setdefault(same, Found({}, {}))
             baseline.rows[split] = Row.from_json(row)
     found = dict(sorted(found.items(), key=lambda item: _position(item[0])))
     lines = [
@@ -154,9 +164,11 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
 def _cells(key: Key, entry: Found, found: dict[Key, Found]) -> dict[str, str]:
     """Return the cells of a key's row, with one test MSE column per split."""
     cells = {"network": _name(key, found)}
+    has_folders = any("folders" in other.rows for other in found.values())
+    splits = SPLITS | (FOLDERS if has_folders else {})
     for heading, cell in entry.row.cells().items():
         if heading == "test MSE":
-            for split, title in SPLITS.items():
+            for split, title in splits.items():
                 row = entry.rows.get(split)
                 cells[title] = estimate(row.test_mse) if row else ""
         else:
@@ -171,7 +183,9 @@ def _cells(key: Key, entry: Found, found: dict[Key, Found]) -> dict[str, str]:
 def _name(key: Key, found: dict[Key, Found]) -> str:
     """Return a network's name, extended if needed to tell apart rows of the same name."""
     shown = [k for k in found if k.name == key.name and _is_shown(k, found)]
-    name = key.name
+    name = f"{key.name} from {key.start}" if key.start else key.name
+    if key.profile and not key.epochs:
+        name += f", profile {key.profile}"
     if len({k.data for k in shown}) > 1 and found[key].metrics:
         name += f" on {_first(found[key].metrics)['data']['source']}"
     if len({k.seed for k in shown}) > 1:

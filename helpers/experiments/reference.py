@@ -99,8 +99,11 @@ def make_reference(
     }
     write_json(path, content, indent=None)
     weights = folder / "weights.safetensors"
+    kept = path.with_suffix(".safetensors")
     if drawn and weights.stat().st_size <= MAX_BYTES:
-        shutil.copyfile(weights, path.with_suffix(".safetensors"))
+        shutil.copyfile(weights, kept)
+    else:
+        kept.unlink(missing_ok=True)  # of an earlier run
     log(f"wrote {path.relative_to(PROJECT)}")
     return path
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from helpers.experiments.profiles import PROFILES, PerProfile, Profile, known
 from helpers.files import InputError
-from helpers.nets import NETWORKS, build
+from helpers.nets import NETWORKS, build, check_output
 from helpers.training.optim import OPTIMIZERS, SCHEDULES, Recipe
 
 # Of the random seeds 0 to 7, this one splits the course's photographs such that the errors
@@ -114,14 +114,14 @@ class Experiment:
     @property
     def augmentation(self) -> dict:
         """The options for `CourseData.for_training`."""
-        names = ("fresh", "scale_brightness", "random_affine", "old_photo")
+        names = ("fresh", "copies", "scale_brightness", "random_affine", "old_photo")
         return {name: getattr(self, name) for name in names}
 
 
 # What a name may change besides the network's options, as in "unet/quarter,lr=0.01"
 SETTINGS = {
     "lr": (lambda x: 0 < x < 10, "a number between 0 and 10"),
-    "batch_size": (lambda x: x >= 1 and x == int(x), "a whole number, 1 or more"),
+    "batch_size": (lambda x: type(x) is int and x >= 1, "a whole number, 1 or more"),
     "optimizer": (lambda x: x in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
     "schedule": (lambda x: x in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
     "weight_decay": (lambda x: 0 <= x < 1, "a number from 0 to 1"),
@@ -285,7 +285,7 @@ def with_settings(name: str, *settings: str) -> Experiment:
     """Return an experiment with changed settings, each "NAME=VALUE".
 
     A setting is an option of the network, or one of `SETTINGS`. Raises InputError for an
-    unknown setting, or a value that the network refuses.
+    unknown setting, or a value that the network refuses or cannot compute with.
     """
     experiment = get_experiment(name)
     options, fields = dict(experiment.options), {}
@@ -298,7 +298,8 @@ def with_settings(name: str, *settings: str) -> Experiment:
         except (ValueError, SyntaxError):
             value = text  # a word, such as tanh
         (fields if key in SETTINGS else options)[key] = value
-        if _largest(value) > MAX_OPTION and key not in SETTINGS:
+        is_number = isinstance(value, int | float)
+        if key not in SETTINGS and is_number and value > MAX_OPTION:
             raise InputError(f"{name},{setting}: at most {MAX_OPTION}")
         if key in SETTINGS and not _is_allowed(key, value):
             raise InputError(f"{name},{setting}: {key} must be {SETTINGS[key][1]}")
@@ -306,16 +307,18 @@ def with_settings(name: str, *settings: str) -> Experiment:
         changed = replace(
             experiment, options=options, compare_with="", mse=None, **fields
         )
-        build(changed.network, **changed.options_for(PROFILES["quick"]))
-    except (ValueError, TypeError, RuntimeError, KeyError) as error:
-        raise InputError(f"{name}, {', '.join(settings)}: {error}") from error
+        net = build(changed.network, **changed.options_for(PROFILES["quick"]))
+        check_output(net)
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{name}, {', '.join(settings)}: {reason}") from error
+    uses_momentum = changed.optimizer == "sgd" and changed.schedule == "constant"
+    if "momentum" in fields and not uses_momentum:
+        raise InputError(
+            f"{name}, momentum: only with optimizer=sgd and schedule=constant; onecycle "
+            "sets the momentum itself"
+        )
     return changed
-
-
-def _largest(value) -> float:
-    """Return the largest number in a setting, which may be a tuple; 0 for words."""
-    values = value if isinstance(value, list | tuple) else [value]
-    return max((x for x in values if isinstance(x, int | float)), default=0)
 
 
 def _is_allowed(key: str, value) -> bool:

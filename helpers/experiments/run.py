@@ -35,6 +35,7 @@ from helpers.training.signals import StopSignals
 from helpers.training.state import History
 from helpers.training.tensorboard import TensorBoardLogger
 from helpers.training.weights import (
+    count_trained_on,
     find_weights,
     fingerprints_of,
     load_weights,
@@ -183,11 +184,13 @@ def train_one(
     parameters = parameters_of(name, profile, split, seed, epochs, start)
     folder = folder_of(default_run_dir(profile, run_dir), name, seed)
     with run_lock(folder, log) if is_first else nullcontext():
-        if is_first:  # fails early if the folder is not writable
+        if is_first and not (folder / "checkpoint.pt").exists():
             write_json(folder / "parameters.json", parameters)
         data = load_data(experiment, row, images, split, seed)
         log(data.faces.describe())
-        stop, tune = StopSignals(), partial(choose_execution, without=without, log=log)
+        _log_limits(data, row, start, log)
+        stop = StopSignals()
+        tune = partial(choose_execution, without=without, stop=stop, log=log)
         how = {"num_epochs": epochs, "seed": seed, "device": device, "start": start}
         how |= {"checkpoint": folder / "checkpoint.pt", "stop": stop, "log": log}
         trained = train_experiment(
@@ -241,6 +244,16 @@ def _seen(data: CourseData | StudyData, start: str) -> np.ndarray:
     seen = pack(fingerprints(data.faces.images[data.split.train]))
     before = fingerprints_of(find_weights(start)) if start else None
     return seen if before is None else np.concatenate([before, seen])
+
+
+def _log_limits(data, profile: Profile, start: str, log) -> None:
+    """Log how many images are left out, and whether `start` has seen test images."""
+    used, total = len(data.split.train), len(data.faces) - len(data.split.test)
+    if used < total:
+        log(f"profile {profile.name} trains on {used} of {total} training images")
+    if start:
+        test = data.faces.images[data.split.test]
+        count_trained_on(start, test, log)
 
 
 def _log_difference(start: str, trained: Trained, data, log) -> None:

@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -264,27 +265,41 @@ def results_page(results: dict) -> str:
     lines = ["# Results", ""]
     if not notebooks:
         return "\n".join([*lines, "No notebook has finished yet.", ""])
-    data = notebooks[-1]["data"]
+    lines += [*_data_lines(results), ""]
     lines += [
-        f"{data['training_images']} training and {data['test_images']} test images from "
-        f"{data['source']}, split {data['split']}. Test MSE of a*, b* on scale S "
+        "Test MSE of a*, b* on scale S "
         "(mean of ((a - a_hat)/255)^2 and ((b - b_hat)/255)^2) with a 95% bootstrap "
         "interval over the sitters in the test set, or over its images if the sitters are "
         "unknown. *Single pass*: without averaging over the mirror image, for networks "
         "that use it.",
         "",
     ]
-    if data["synthetic"]:
-        lines += [
-            "**Synthetic portraits: not comparable with published figures.**",
-            "",
-        ]
     rows = [
-        (notebook, name, Row.from_json(row))
+        (notebook, name, _comparable(Row.from_json(row), metrics["data"]))
         for notebook, metrics in results["notebooks"].items()
         for name, row in metrics["networks"].items()
     ]
     return "\n".join(lines + task_tables("notebook", rows))
+
+
+def _data_lines(results: dict) -> list[str]:
+    """Return a line for each set of images, with the notebooks that used it."""
+    notebooks: dict[str, list[str]] = {}
+    for notebook, metrics in results["notebooks"].items():
+        data = metrics["data"]
+        line = (
+            f"{data['training_images']} training and {data['test_images']} test images "
+            f"from {data['source']}, split {data['split']}"
+        )
+        if data["synthetic"]:
+            line += " (**synthetic: not comparable with published figures**)"
+        notebooks.setdefault(line, []).append(notebook[:2])
+    return [f"- Notebook {', '.join(used)}: {line}" for line, used in notebooks.items()]
+
+
+def _comparable(row: Row, data: dict) -> Row:
+    """Return the row, without the published result if the images are synthetic."""
+    return replace(row, published=None) if data["synthetic"] else row
 
 
 def _processor() -> str:

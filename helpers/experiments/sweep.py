@@ -24,7 +24,7 @@ from helpers.data.faces import PORTRAITS, find_images, load_faces
 from helpers.evaluation import figures
 from helpers.evaluation.task import TASKS
 from helpers.experiments.profiles import get_profile
-from helpers.experiments.registry import EXPERIMENTS, get_experiment
+from helpers.experiments.registry import DEFAULT_SEED, EXPERIMENTS, get_experiment
 from helpers.experiments.run import folder_of, parameters_of
 from helpers.experiments.run_folder import save_figure
 from helpers.experiments.tables import Row, markdown, task_tables
@@ -143,18 +143,21 @@ def sweep_tasks(
     return [
         _task(name, seed, folder, epochs, options, hashes[sizes[name]])
         for name in names
-        for seed in seeds
+        for seed in dict.fromkeys(seeds)
     ]
 
 
 def chosen(
     names: Sequence[str], seeds: Sequence[int]
 ) -> tuple[Sequence[str], Sequence[int]]:
-    """Return names and seeds, from a YAML file if one is given instead of names."""
+    """Return names and seeds, from a YAML file if one is given instead of names.
+
+    Seeds that are given replace those of the file.
+    """
     if len(names) != 1 or not names[0].endswith((".yaml", ".yml")):
-        return names, seeds
+        return names, seeds or [DEFAULT_SEED]
     names, given = read_grid(Path(names[0]))
-    return names, given or seeds
+    return names, seeds or given or [DEFAULT_SEED]
 
 
 def read_grid(path: Path) -> tuple[list[str], list[int]]:

@@ -3,6 +3,7 @@
 from helpers.nets.base import (
     ChrominanceNet,
     RgbNet,
+    check_output,
     count_gflop,
     count_parameters,
     evaluation_mode,

@@ -216,6 +216,19 @@ def count_gflop(net: Network) -> float:
     return net.passes * counter.get_total_flops() / 1e9
 
 
+def check_output(net: Network) -> None:
+    """Raise ValueError if a prediction has another height or width than its input.
+
+    An impossible layer raises the error of the operation. Nothing is computed, and the
+    network is useless afterwards: it moves to torch's device "meta", which has sizes only.
+    """
+    inputs = torch.zeros(1, 1, net.size, net.size, device="meta")
+    with evaluation_mode(net):
+        y = net.to("meta").predict(inputs)
+    if y.ndim == 4 and y.shape[2:] != inputs.shape[2:]:
+        raise ValueError(f"predicts {tuple(y.shape[2:])} from {net.size} x {net.size}")
+
+
 def size_table(net: Network, size: int = 0) -> str:
     """Return a table of each layer's output size and parameters, from a forward pass.
 

@@ -1,5 +1,7 @@
 """A U-Net with a separate head for the mean color, to generalize to unseen people."""
 
+import inspect
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,6 +35,8 @@ class MeanHeadUNet(UNet):
 
     Options and forward: see `UNet`.
     """
+
+    __signature__ = inspect.signature(UNet)
 
     def __init__(self, **options):
         super().__init__(**options)

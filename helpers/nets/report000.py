@@ -4,6 +4,7 @@ As in the report, they use PyTorch's default initialization, and their convoluti
 bias even though BatchNorm follows.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -72,8 +73,10 @@ class GuidedColorizer(ChrominanceNet):
     """The colorizer, with a trained regressor's two means as additional input planes.
 
     The regressor is frozen and always in evaluation mode. It gets the image at 128 x 128
-    pixels, the size it is designed for.
+    pixels, the size it is designed for. Options: see `PooledColorizer`, except `planes`.
     """
+
+    __signature__ = inspect.signature(PooledColorizer)
 
     def __init__(self, **options):
         super().__init__()

@@ -9,6 +9,7 @@ import os
 import statistics
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -23,6 +24,7 @@ from helpers.training.execution import (
 )
 from helpers.training.loop import fit
 from helpers.training.optim import Recipe, minibatches
+from helpers.training.signals import StopSignals
 
 OPTIONS = (
     "narrow",
@@ -45,6 +47,7 @@ def choose_execution(
     recipe: Recipe,
     *,
     without: Collection[str] = (),
+    stop: StopSignals | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Execution:
     """Time the options that may be faster than plain PyTorch; return the fastest choice.
@@ -55,8 +58,10 @@ def choose_execution(
     Options are tried one at a time. An option is kept if it is more than 5 % faster and
     saves more time than it takes to start. Runs of less than a minute are not measured;
     they use `default_execution`.
-    Raises InputError for an unknown option.
+    Raises InputError for an unknown option, and KeyboardInterrupt if `stop` receives a
+    signal.
     """
+    measure = partial(_seconds_per_step, net, train, recipe, stop or StopSignals())
     for name in without:
         if name not in OPTIONS:
             known = ", ".join(OPTIONS)
@@ -65,7 +70,7 @@ def choose_execution(
         minibatches(len(train), recipe.batch_size, 0, 1)
     )
     best, speedup = PLAIN, 1.0
-    _, seconds = _seconds_per_step(net, train, recipe, PLAIN)
+    _, seconds = measure(PLAIN)
     if seconds * num_steps < WORTH_TUNING:
         return PLAIN if "narrow" in without else default_execution(net)
     for option in OPTIONS:
@@ -73,12 +78,12 @@ def choose_execution(
             if any(getattr(form, name) for name in without):
                 continue
             try:
-                start, new = _seconds_per_step(net, train, recipe, form)
+                start, new = measure(form)
             except RuntimeError as error:  # torch.compile without a compiler
                 log(f"{form}: not available here ({str(error).splitlines()[0]})")
                 continue
             # Time the best one again right after the new one: the machine may be shared.
-            _, seconds = _seconds_per_step(net, train, recipe, best)
+            _, seconds = measure(best)
             gain = (seconds - new) * num_steps
             if seconds > MIN_GAIN * new and gain > start:
                 speedup *= seconds / new
@@ -119,13 +124,16 @@ def _forms(option: str, best: Execution, net, remaining: float) -> list[Executio
 
 
 def _seconds_per_step(
-    net, train, recipe: Recipe, form: Execution
+    net, train, recipe: Recipe, stop: StopSignals, form: Execution
 ) -> tuple[float, float]:
     """Return the seconds of the first step and the median seconds of the others.
 
     Trains a copy of the network with `fit`, on one minibatch per epoch.
     """
-    one = Datasets(train[: recipe.batch_size])
+    one = Datasets(train[: max(2, recipe.batch_size)])  # BatchNorm needs two images
     short = replace(recipe, num_epochs=REPEATS + 1, patience=0, delta=0.0)
-    first, *others = fit(copy.deepcopy(net), one, short, execution=form)["seconds"]
+    history = fit(copy.deepcopy(net), one, short, execution=form, stop=stop)
+    if stop.received:
+        raise KeyboardInterrupt
+    first, *others = history["seconds"]
     return first, statistics.median(others)

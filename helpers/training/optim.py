@@ -26,7 +26,8 @@ class Recipe:
     optimizer     "adamw", "adam", "sgd" or "muon"
     schedule      "onecycle" (warm up, then down to `lr_end`) or "constant"
     weight_decay  as the optimizer defines it
-    momentum      for sgd
+    momentum      for sgd with a constant learning rate; onecycle moves it between 0.95
+                  and 0.85
     patience      stop after this many epochs without a better validation metric; 0: never
     delta         if not 0, use the stopping rule of `has_settled` instead
     lr_end        final learning rate of onecycle, as a fraction of the peak
@@ -77,7 +78,7 @@ def has_settled(losses: Sequence[float], patience: int, delta: float) -> bool:
     """
     last = losses[-patience:]
     changes = [abs(after - before) for before, after in pairwise(last)]
-    return len(last) == patience and max(changes) < delta
+    return len(last) == patience and max(changes, default=delta) < delta
 
 
 def make_optimizer(

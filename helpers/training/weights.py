@@ -5,6 +5,7 @@ code. One more tensor holds the fingerprints of the images that the network was 
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from helpers import nets
+from helpers.data.copies import are_copies
 from helpers.evaluation.task import task_of
 from helpers.files import PROJECT, InputError, sha256, write_atomic
 
@@ -100,6 +102,26 @@ def fingerprints_of(path: Path) -> np.ndarray | None:
     if found is not None and (found.dtype, found.shape[1:]) != (torch.uint8, (32,)):
         raise InputError(f"{path}: damaged fingerprints; train it again")
     return None if found is None else found.numpy()
+
+
+def count_trained_on(
+    weights: str, images: torch.Tensor, log: Callable[[str], None]
+) -> int | None:
+    """Log and return how many images show a picture that the network was trained on.
+
+    images   (N, 3, H, W) uint8 BGR
+    returns  None if the weights do not say what they were trained on
+    """
+    packed = fingerprints_of(find_weights(weights))
+    if packed is None:
+        log(f"{weights}: the file does not say on which images it was trained")
+        return None
+    seen = int(are_copies(images, packed).sum())
+    warning = ": the figures are not test errors" if seen else ""
+    log(
+        f"{weights} was trained on {seen or 'none'} of these {len(images)} images{warning}"
+    )
+    return seen
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -280,11 +280,28 @@ def test_a_table_in_a_top_folder_of_the_zip_is_found(tmp_path):
     assert loaded.groups == ["a", "b"] * 5
 
 
-def test_with_an_image_missing_in_the_table_the_next_source_is_used(tmp_path):
+def test_an_image_missing_in_the_table_is_named(tmp_path):
     files = files_with_four_group_sources()
     files["groups.csv"] = b"\n".join(files["groups.csv"].split(b"\n")[:-1])
+    message = (
+        r"groups\.csv: no group for 'f5/s03_11\.jpg' \(1 of 12 images\); add a row"
+    )
+    with pytest.raises(InputError, match=message):
+        load(write_folder(tmp_path, files))
+
+
+def test_a_table_of_other_images_is_not_used(tmp_path):
+    files = files_with_four_group_sources()
+    files["groups.csv"] = b"file,group\nanother.jpg,t0\nyet another.jpg,t1\n"
     loaded = load(write_folder(tmp_path, files))
     assert loaded.groups_from == "the JPEG comments"
+
+
+def test_a_sitter_in_the_table_may_be_called_test_and_blanks_do_not_count(tmp_path):
+    files = plain(10)
+    rows = [f"{name} ,{('test', 'other')[i % 2]} " for i, name in enumerate(files)]
+    files["groups.csv"] = "\n".join(["file,group", *rows]).encode()
+    assert load(write_folder(tmp_path, files)).groups == ["test", "other"] * 5
 
 
 def test_a_line_of_the_table_without_a_group_leaves_the_group_unknown(tmp_path):

@@ -191,6 +191,17 @@ def test_every_exif_orientation_of_a_jpeg_comes_out_upright(orientation):
     assert_scene(decode_image(data), 4)
 
 
+@pytest.mark.parametrize("decode", [decode_image, decode_picture])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_an_avif_comes_out_upright(orientation, decode):
+    stored = np.ascontiguousarray(turned(scene()[..., ::-1], orientation))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"quality": 100, "subsampling": "4:4:4"}
+    data = saved(Image.fromarray(stored), "AVIF", exif=exif, **options)
+    assert_scene(decode(data)[..., :3], 8)
+
+
 # With alpha and 16 bits -----------------------------------------------------------
 
 
@@ -238,6 +249,54 @@ def test_sixteen_bits_with_alpha_are_kept():
     deep = np.random.default_rng(0).integers(0, 65536, (9, 7, 4), np.uint16)
     found = decode_picture(cv2.imencode(".png", deep)[1].tobytes())
     assert np.array_equal(found, deep)
+
+
+def test_the_colors_of_a_tiff_are_not_multiplied_by_its_alpha():
+    found = decode_picture(saved(pillow_alpha(with_alpha()), "TIFF"))
+    assert np.array_equal(found[..., 3], with_alpha()[..., 3])
+    solid = with_alpha()[..., 3] > 100  # OpenCV rounds the product with a small alpha
+    assert_scene(np.where(solid[..., None], found[..., :3], scene()), 2)
+
+
+def test_a_sixteen_bit_tiff_that_counts_from_white_is_no_negative():
+    gray = np.random.default_rng(0).integers(0, 65536, (9, 7), np.uint16)
+    data = bytearray(saved(Image.fromarray(gray), "TIFF"))
+    tag = data.find(struct.pack("<HHI", 262, 3, 1))  # PhotometricInterpretation
+    data[tag + 8] = 0
+    found = decode_picture(bytes(data))
+    assert np.array_equal(found[..., 0], 65535 - gray)
+    assert np.abs(decode_image(bytes(data))[..., 0] - (65535 - gray) / 257).max() < 2
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "RGB"])
+def test_thirty_two_bits_are_refused_by_name(mode):
+    deep = np.ones((5, 7, 3), np.float32)
+    data = cv2.imencode(".tiff", deep)[1].tobytes()
+    if mode != "RGB":
+        data = saved(pillow("L").convert(mode), "TIFF")
+    for decode in (decode_image, decode_picture):
+        with pytest.raises(UnreadableImage, match="save it with 8 or 16 bits"):
+            decode(data)
+
+
+def test_the_pictures_of_an_iphone_are_refused_by_name(tmp_path):
+    heic = b"\0\0\0\x24ftypheic\0\0\0\0" + b"\0" * 99
+    with pytest.raises(UnreadableImage, match="HEIC, which OpenCV cannot read"):
+        decode_image(heic)
+    (tmp_path / "IMG_1.HEIC").write_bytes(heic)
+    assert FolderSource(tmp_path).names == ["IMG_1.HEIC"]
+
+
+def test_without_stderr_a_jpeg_is_decoded(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a daemon
+    assert_scene(decode_image(saved(pillow(), "JPEG", quality=95, subsampling=0)), 4)
+
+
+def test_a_single_image_instead_of_a_folder_is_named(tmp_path):
+    path = tmp_path / "photo.jpg"
+    write_image(path, scene())
+    with pytest.raises(InputError, match="a single image; give a folder or zip"):
+        open_source(path)
 
 
 def test_other_formats_with_more_than_eight_bits_become_eight_bit():

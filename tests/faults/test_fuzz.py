@@ -22,7 +22,7 @@ from helpers.apps.colorize_files import parse_box
 from helpers.apps.demo import read_photograph
 from helpers.apps.hints import parse_point
 from helpers.apps.runner import read_notebook
-from helpers.data.faces import find_groups
+from helpers.data.groups import find_groups
 from helpers.data.images import (
     FolderSource,
     UnreadableImage,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.apps.evaluate_weights import evaluate_weights
-from helpers.data.copies import find_copies
+from helpers.data.copies import are_copies, find_copies, fingerprints, pack
 from helpers.data.faces import FaceSet, load_faces, split_faces
 from helpers.data.images import read_image
 from helpers.experiments.run import train_one
@@ -93,6 +93,17 @@ def test_sitters_that_share_a_picture_are_on_one_side(portraits):
 def test_plain_images_are_not_taken_for_copies():
     images = torch.arange(12, dtype=torch.uint8)[:, None, None, None]
     assert find_copies(images.expand(12, 3, 32, 32).contiguous()) == []
+
+
+def test_clear_skies_are_not_taken_for_copies():
+    """Images without detail in one direction have hashes that say nothing."""
+    fall = torch.linspace(1, 0.4, 32)
+    colors = torch.tensor([[250, 180, 90], [90, 80, 240], [0, 0, 255]]).float()
+    skies = (colors[:, :, None, None] * fall[:, None]).expand(3, 3, 32, 32)
+    skies = skies.to(torch.uint8).contiguous()
+    assert not are_copies(skies, pack(fingerprints(skies))).any()
+    for images in (skies, skies.transpose(2, 3), skies.transpose(2, 3).flip(3)):
+        assert find_copies(images.contiguous()) == []
 
 
 @pytest.fixture(scope="module")

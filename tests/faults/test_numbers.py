@@ -11,7 +11,7 @@ from helpers.data.lab import to_lab_images
 from helpers.evaluation.evaluate import evaluate
 from helpers.evaluation.metrics import bootstrap
 from helpers.experiments.run import train_one
-from helpers.files import InputError, WorkFailed, run_lock, write_atomic
+from helpers.files import TEMPORARY, InputError, WorkFailed, run_lock, write_atomic
 from helpers.nets import Colorizer
 from helpers.nets.baselines import MeanChrominance
 from helpers.training import Recipe, fit
@@ -103,11 +103,21 @@ def test_another_seed_is_named_when_a_training_run_is_resumed(tmp_path):
 
 def test_the_next_run_removes_what_killed_writers_left(tmp_path):
     write_atomic(tmp_path / "deep" / "net.safetensors", b"whole")
-    left = tmp_path / "deep" / ".net.safetensors.0123abcd"
+    left = tmp_path / "deep" / f".net.safetensors.0123abcd{TEMPORARY}"
     left.write_bytes(b"half")
-    mine = tmp_path / ".notes.txt"
-    mine.write_text("mine")
+    mine = [tmp_path / ".notes.txt", tmp_path / "deep" / ".bashrc.20240131"]
+    for file in mine:
+        file.write_text("mine")
     with run_lock(tmp_path):
         assert not left.exists()
-    assert mine.exists()
+    assert all(file.exists() for file in mine)
     assert (tmp_path / "deep" / "net.safetensors").read_bytes() == b"whole"
+
+
+def test_the_files_that_another_run_is_writing_stay(tmp_path):
+    with run_lock(tmp_path / "train" / "net"):
+        half = tmp_path / "train" / "net" / "deep" / f".checkpoint.pt.12{TEMPORARY}"
+        half.parent.mkdir()
+        half.write_bytes(b"half")
+        with run_lock(tmp_path):
+            assert half.exists()

@@ -1,6 +1,7 @@
 import ctypes
 import io
 import os
+import signal
 import subprocess
 import sys
 
@@ -91,7 +92,7 @@ class Stopwatch:
     def __init__(self, seconds_of, start=0.0):
         self.seconds_of, self.start, self.asked = seconds_of, start, []
 
-    def __call__(self, net, train, recipe, execution):
+    def __call__(self, net, train, recipe, stop, execution):
         self.asked.append(execution)
         start = self.start if execution.compiled else 0.0
         return start, self.seconds_of(execution)
@@ -207,14 +208,38 @@ def test_measuring_leaves_the_network_and_the_random_numbers(monkeypatch):
 def test_measuring_trains_with_the_real_loop_on_one_minibatch(monkeypatch):
     sizes, really_fit = [], tuning.fit
 
-    def note(net, data, recipe, execution):
+    def note(net, data, recipe, **options):
         sizes.append((len(data.train), recipe.num_epochs))
-        return really_fit(net, data, recipe, execution=execution)
+        return really_fit(net, data, recipe, **options)
 
     monkeypatch.setattr(tuning, "fit", note)
     monkeypatch.setattr(tuning, "WORTH_TUNING", 0.0)
     choose_execution(small_net(), fresh_photographs(), recipe(), without=["compiled"])
     assert set(sizes) == {(4, 1 + tuning.REPEATS)}  # of the eleven images
+
+
+def test_a_minibatch_of_one_image_is_measured_with_two(monkeypatch):
+    monkeypatch.setattr(tuning, "WORTH_TUNING", 0.0)
+    one = recipe(batch_size=1)
+    choose_execution(small_net(), fresh_photographs(), one, without=["compiled"])
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_ctrl_c_while_measuring_stops(monkeypatch, epoch):
+    really_fit = tuning.fit
+
+    def interrupted(net, data, recipe, **options):
+        def after_epoch(row, net):
+            if row["epoch"] == epoch:
+                signal.raise_signal(signal.SIGINT)
+
+        if not epoch:
+            options["stop"].received = signal.SIGINT
+        return really_fit(net, data, recipe, after_epoch=after_epoch, **options)
+
+    monkeypatch.setattr(tuning, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose_execution(small_net(), fresh_photographs(), LONG)
 
 
 def test_an_unknown_option_is_an_input_error():

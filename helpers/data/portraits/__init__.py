@@ -338,7 +338,7 @@ def write_portraits(
     The sitters are divided among processes, one per core and four at most, because Python
     threads would wait for one another. Raises RuntimeError if a process fails.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # the processes run in another folder
     folder.mkdir(parents=True, exist_ok=True)
     workers = min(free_cores(), 4, 1 + num_sitters // 10)
     # A plain command, not multiprocessing: that would run the caller's script again.
