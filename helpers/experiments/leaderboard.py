@@ -184,7 +184,7 @@ def _name(key: Key, found: dict[Key, Found]) -> str:
     """Return a network's name, extended if needed to tell apart rows of the same name."""
     shown = [k for k in found if k.name == key.name and _is_shown(k, found)]
     name = f"{key.name} from {key.start}" if key.start else key.name
-    if key.profile and not key.epochs:
+    if key.profile and not key.epochs and len({k.profile for k in shown}) > 1:
         name += f", profile {key.profile}"
     if len({k.data for k in shown}) > 1 and found[key].metrics:
         name += f" on {_first(found[key].metrics)['data']['source']}"

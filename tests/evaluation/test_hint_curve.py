@@ -54,3 +54,8 @@ def test_the_thirds_are_sorted_by_lightness_and_complete(images):
     parts = [third.per_image for third in thirds.values()]
     assert [len(part) for part in parts] == [4, 4, 4]
     assert torch.equal(torch.cat(parts), result.per_image)  # already sorted by L*
+
+
+def test_two_images_have_no_third_third(images):
+    result = evaluate(build("hinted_unet", base=2, levels=2), images[:2])
+    assert list(by_lightness(result, images[:2].L)) == ["dark", "medium"]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 from helpers.cli import main
 from helpers.data.images import write_image
 from helpers.data.portraits import render_portrait
+from helpers.experiments.profiles import PROFILES
 from helpers.nets import build
 from helpers.training.weights import load_weights, save_weights
 
@@ -53,6 +55,26 @@ def test_fine_tuning_starts_from_the_weights_and_compares(tmp_path, album):
     first = [net.trunk.down[0][0].weight.detach() for net in (before, tuned)]
     change = (first[0] - first[1]).norm() / first[0].norm()
     assert 0 < change < 0.5
+
+
+def test_a_test_image_that_the_start_was_trained_on_is_reported(tmp_path, album):
+    start = save_start(tmp_path / "start.safetensors")
+    first = train(tmp_path / "run", album, start)
+    assert "does not say on which images it was trained" in first.output
+    tuned = next((tmp_path / "run").rglob("weights.safe*"))
+    again = train(tmp_path / "again", album, tuned)
+    assert "was trained on none of these 1 images" in again.output
+    arguments = ["train", "portrait", "--images", album, "--epochs", 1, "--plain"]
+    arguments += ["--run-dir", tmp_path / "other", "--start", tuned, "--seed", 3]
+    other = CliRunner().invoke(main, list(map(str, arguments)))
+    assert "trained on 1 of these 1 images: the figures are not test" in other.output
+
+
+def test_images_beyond_the_profile_s_limit_are_counted(tmp_path, album, monkeypatch):
+    profile = replace(PROFILES["quick"], max_images=5)
+    monkeypatch.setitem(PROFILES, "quick", profile)
+    result = train(tmp_path / "run", album, "", name="maps/3")
+    assert "profile quick trains on 5 of 11 training images" in result.output
 
 
 def test_the_same_command_resumes_and_another_start_is_refused(tmp_path, album):

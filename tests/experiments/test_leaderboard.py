@@ -74,6 +74,31 @@ def test_another_number_of_epochs_is_another_row():
     assert len(lines_with(page, "| report000/sigmoid |")) == 2
 
 
+def test_a_fine_tuned_network_is_another_row_that_names_its_start():
+    tuned = training(mse=1e-5)
+    tuned["parameters"]["start"] = "portrait"
+    page = leaderboard_page([training(mse=4e-4), tuned])
+    assert "4.000e-04" in lines_with(page, "| report000/sigmoid |")[0]
+    assert "1.000e-05" in lines_with(page, "| report000/sigmoid from portrait |")[0]
+
+
+def test_a_split_by_folders_has_a_column_of_its_own():
+    page = leaderboard_page([training(split="folders"), training("maps/3")])
+    assert "| folders train and val |" in page
+    assert "4.000e-04" in lines_with(page, "| report000/sigmoid |")[0]
+    assert "folders train and val" not in leaderboard_page([training()])
+
+
+def test_a_baseline_fitted_to_fewer_images_is_another_row():
+    few, all_images = training(), training()
+    few["parameters"]["profile"] = "quick"
+    for run, mse in ((few, 9e-4), (all_images, 4e-4)):
+        run["baselines"] = {"table": training(mse=mse)["networks"]["report000/sigmoid"]}
+    page = leaderboard_page([few, all_images])
+    assert "9.000e-04" in lines_with(page, "| table, profile quick |")[0]
+    assert "4.000e-04" in lines_with(page, "| table |")[0]
+
+
 def test_another_seed_is_another_row_that_names_it():
     other, another = training(), training()
     other["parameters"]["seed"], another["parameters"]["seed"] = 7, 8

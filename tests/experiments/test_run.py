@@ -38,6 +38,44 @@ def test_copies_are_darkened_only_if_the_experiment_says_so(data):
     assert torch.equal(plain.for_training().train.L, plain.train.L)
 
 
+def test_an_experiment_uses_its_own_number_of_copies(data):
+    ten = course_data(data.faces, data.split, copies=10, seed=0)
+    for name, copies in (("report001/sigmoid", 2), ("report000/sigmoid", 10)):
+        sets = ten.for_training(**get_experiment(name).augmentation)
+        assert len(sets.train) == len(sets.names) == copies * len(data.split.train)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "classifier/plain,grid=0",
+        "best/scratch,unshuffle=3",
+        "best/scratch,base=0",
+        "maps/3,num_down=8",
+        "report000/sigmoid,planes=3",
+        "report000/guided,planes=3",
+        "colorizer/n3,momentum=0.5",
+        "colorizer/n3,optimizer=sgd,momentum=0.5",
+        "colorizer/n3,batch_size=25.0",
+        "colorizer/n3,batch_size=True",
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_one_line(settings):
+    with pytest.raises(InputError) as caught:
+        get_experiment(settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [("best/people", "base", 3), ("report000/guided", "head", "tanh")],
+)
+def test_the_options_of_every_network_can_be_changed(name, option, value):
+    assert get_experiment(f"{name},{option}={value}").options[option] == value
+    with pytest.raises(InputError, match=f"use one of .*{option}"):
+        get_experiment(f"{name},unknown=1")
+
+
 def train_guided(data, path):
     name = "report000/guided"
     return train_experiment(

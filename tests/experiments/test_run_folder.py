@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,6 +140,22 @@ def test_results_md_shows_each_figure_beside_the_published_one(tmp_path, data):
     assert page.index("| constant |") < page.index("| regressor |")  # maps, then means
     assert read_json(tmp_path / "results.json")["notebooks"]["04_test"]["networks"]
     assert (tmp_path / "figures/results.png").stat().st_size > 1000
+
+
+def test_results_md_names_the_images_of_each_notebook(tmp_path, data):
+    evaluation = Evaluation({"mse": torch.ones(3)}, torch.zeros(3, 2))
+    row = Row.of("mean", evaluation, published=published("regressor/relu"))
+    drawn = replace(data.faces, source="portraits", synthetic=True)
+    start(tmp_path).finish({"drawn": row}, drawn, data.split)
+    again = results.start_run("05_test", **PARAMETERS | {"run_dir": str(tmp_path)})
+    again.finish({"photographed": row}, data.faces, data.split)
+    page = results.write_results(tmp_path).read_text()
+    (synthetic,) = [line for line in page.splitlines() if "from portraits" in line]
+    assert synthetic.startswith("- Notebook 04: ") and "not comparable" in synthetic
+    assert "- Notebook 05: " in page and page.count("not comparable") == 1
+    (row_of_drawn,) = [line for line in page.splitlines() if "| drawn |" in line]
+    (other,) = [line for line in page.splitlines() if "| photographed |" in line]
+    assert "1.195e-04" in other and "1.195e-04" not in row_of_drawn
 
 
 def test_results_md_of_an_empty_folder_says_so(tmp_path):

@@ -17,7 +17,7 @@ from helpers.data.faces import load_faces
 from helpers.data.portraits import write_portraits
 from helpers.experiments import sweep
 from helpers.experiments.registry import EXPERIMENTS, get_experiment
-from helpers.experiments.sweep import chosen, known_names, run_sweep
+from helpers.experiments.sweep import chosen, known_names, run_sweep, sweep_tasks
 from helpers.files import InputError, WorkFailed, read_json, run_lock
 
 # Stand-in for `deepcolor train`: logs its call, then acts according to the network's name.
@@ -224,15 +224,23 @@ seeds: [1, 2]
 def test_a_file_names_every_combination(tmp_path):
     file = tmp_path / "class.yaml"
     file.write_text(GRID)
-    names, seeds = chosen([str(file)], [4])
+    names, seeds = chosen([str(file)], [])
     assert len(names) == 8 and seeds == [1, 2]
+    assert chosen([str(file)], [7])[1] == [7]
     assert names[0] == "colorizer/n4,maps=3,lr=0.01"
     experiment = get_experiment(names[-1])
     assert experiment.options["maps"] == 8 and experiment.lr == 0.02
     assert experiment.options["num_down"] == 5 and experiment.mse is None
     file.write_text("networks: [maps/3]")
-    assert chosen([str(file)], [4]) == (["maps/3"], [4])
-    assert chosen(["maps/3"], [4]) == (["maps/3"], [4])
+    assert chosen([str(file)], []) == (["maps/3"], [4])
+    assert chosen(["maps/3"], [5]) == (["maps/3"], [5])
+
+
+def test_a_seed_given_twice_is_trained_once(faces, tmp_path):
+    options = {"profile": "quick", "images": str(faces), "split": "random"}
+    options |= {"device": "cpu"}
+    tasks = sweep_tasks(["maps/3"], [1, 2, 1], tmp_path, 1, options)
+    assert [task.seed for task in tasks] == [1, 2]
 
 
 @pytest.mark.parametrize(
