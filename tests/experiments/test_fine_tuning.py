@@ -65,7 +65,7 @@ def test_a_test_image_that_the_start_was_trained_on_is_reported(tmp_path, album)
     again = train(tmp_path / "again", album, tuned)
     assert "was trained on none of these 1 images" in again.output
     arguments = ["train", "portrait", "--images", album, "--epochs", 1, "--plain"]
-    arguments += ["--run-dir", tmp_path / "other", "--start", tuned, "--seed", 3]
+    arguments += ["--run-dir", tmp_path / "other", "--start", tuned, "--seed", 5]
     other = CliRunner().invoke(main, list(map(str, arguments)))
     assert "trained on 1 of these 1 images: the figures are not test" in other.output
 
