@@ -69,6 +69,16 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink()  # it exists only after a failure
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; raise InputError if that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made ({error.strerror}); choose another folder"
+        ) from error
+
+
 def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
     """Write `content` as JSON, atomically; indent=None writes it on one line."""
     text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)

@@ -183,7 +183,13 @@ def test_predict_writes_pictures_truths_and_estimations(
     picture = cv2.imread(str(tmp_path / "prediction" / names[3].replace("jpg", "png")))
     assert (picture[..., ::-1] == stored[3]).all()  # RGB there, BGR here
     line = one_error_line(deepcolor(*command, exit_code=2))
-    assert "contains predictions; use --force" in line
+    assert "prediction: exists; use --force" in line
+    shutil.rmtree(tmp_path / "prediction")  # as in a folder of the user's own
+    before = (tmp_path / "truth" / names[0].replace("jpg", "png")).stat().st_mtime_ns
+    line = one_error_line(deepcolor(*command, exit_code=2))
+    assert "truth: exists; use --force" in line
+    after = (tmp_path / "truth" / names[0].replace("jpg", "png")).stat().st_mtime_ns
+    assert before == after
 
 
 def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path):
@@ -495,9 +501,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(
     (tmp_path / "file").write_bytes(b"not a folder")
     command = ["colorize", photographs, "-o", tmp_path / "file"]
     command += ["--weights", unet_weights]
-    assert "s01_01.png: cannot write" in one_error_line(
-        deepcolor(*command, exit_code=2)
-    )
+    assert "file: cannot write here" in one_error_line(deepcolor(*command, exit_code=2))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The commands that process a user's photographs: colorize, chrominance."""
 
+import glob
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from helpers.apps.photographs import (
     check_all_read,
     comparison,
     find_photographs,
+    ignores_case,
     targets,
 )
 from helpers.data.images import decode_image, decode_picture, write_image
@@ -141,9 +144,21 @@ class BoxFinder:
 
 
 def split_films(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the inputs that are films, by their suffix, and the others."""
-    films = [Path(x) for x in inputs if Path(x).suffix.lower() in FILM_SUFFIXES]
-    return films, [x for x in inputs if Path(x) not in films]
+    """Return the inputs that are films, by their suffix, and the others.
+
+    A pattern such as clips/*.mp4 gives the films that match; InputError if none does.
+    """
+    films, others = [], []
+    for given in inputs:
+        if Path(given).suffix.lower() not in FILM_SUFFIXES:
+            others.append(given)
+        elif os.path.lexists(given) or not glob.has_magic(given):
+            films.append(Path(given))
+        elif found := sorted(glob.glob(given, recursive=True)):
+            films += map(Path, found)
+        else:
+            raise InputError(f"{given}: matches no films; check the pattern")
+    return films, others
 
 
 def colorize_films(
@@ -169,23 +184,25 @@ def check_films(films: list[Path], folder: Path, force: bool, for_photographs: b
     for_photographs  whether an option was given that is for photographs only
     """
     taken = {}
+    one_file = ignores_case(folder) if films else False
     for film in films:
         target = _film_target(film, folder)
+        key = str(target).casefold() if one_file else str(target)
         if not film.is_file():
             raise InputError(f"{film}: no such file; check the path")
         if for_photographs:
             raise InputError(
                 f"{film}: --box, --hint and --compare are for photographs, not films"
             )
-        if target in taken:
+        if key in taken:
             raise InputError(
-                f"{taken[target]} and {film}: both would become {target}; use another "
+                f"{taken[key]} and {film}: both would become {target}; use another "
                 "output folder for one of them"
             )
         if target.resolve() == film.resolve() or (target.exists() and not force):
             raise InputError(f"{target}: already exists; use --force or another folder")
         open_film(film)[0].release()
-        taken[target] = film
+        taken[key] = film
 
 
 def _film_target(film: Path, folder: Path) -> Path:

@@ -8,7 +8,12 @@ from helpers.data.faces import FaceSet, load_faces
 from helpers.evaluation.evaluate import Evaluation, evaluate
 from helpers.evaluation.hint_curve import by_lightness, evaluate_with_hints
 from helpers.evaluation.metrics import Estimate
-from helpers.evaluation.predictions import predict_images, write_predictions
+from helpers.evaluation.predictions import (
+    ESTIMATIONS,
+    KINDS,
+    predict_images,
+    write_predictions,
+)
 from helpers.evaluation.predictions import save_estimations as write_estimations
 from helpers.evaluation.task import task_of
 from helpers.files import InputError, write_json
@@ -45,6 +50,9 @@ def evaluate_weights(
     if hints and not isinstance(net, HintedUNet):
         raise InputError(f"{weights}: does not accept color hints; omit --hints")
     task = task_of(net)
+    others = {name: load_weights(find_weights(name))[0] for name in against}
+    for name, other in others.items():
+        _check_comparable((weights, name), (net, other))
     faces = load_faces(images, size=net.size)
     log(faces.describe())
     index, where, training = slice(None), "", None
@@ -70,7 +78,6 @@ def evaluate_weights(
     record = {"images": len(photographs), "trained_on": seen, "metrics": figures}
     if hints:
         record |= _measure_hints(net, photographs, result, log)
-    others = {name: load_weights(find_weights(name))[0] for name in against}
     for name in against:
         count_trained_on(name, photographs, log)
     if tables:
@@ -125,11 +132,7 @@ def compare_weights(
 ) -> None:
     """Log the errors of two networks on one test set, and their paired difference."""
     nets = [load_weights(find_weights(given))[0] for given in weights]
-    if len({net.task for net in nets}) > 1 or len({net.size for net in nets}) > 1:
-        raise InputError(
-            f"{' and '.join(weights)}: give two networks for the same task, for "
-            "example two colorizers or two regressors"
-        )
+    _check_comparable(weights, nets)
     task = task_of(nets[0])
     faces = load_faces(images, size=nets[0].size)
     chosen = task.split(faces, split, seed)
@@ -143,6 +146,14 @@ def compare_weights(
         figure = result.estimates[task.headline]
         log(f"{given}: {task.headline} {task.scale} {figure}{passes}")
     log(f"first minus second: {results[0].minus(results[1])}")
+
+
+def _check_comparable(weights: Sequence[str], nets: Sequence) -> None:
+    if len({(net.task, net.size) for net in nets}) > 1:
+        raise InputError(
+            f"{' and '.join(weights)}: give two networks for the same task, for "
+            "example two colorizers or two regressors"
+        )
 
 
 def predict_folder(
@@ -160,14 +171,17 @@ def predict_folder(
     save_estimations  also write estimations_test.npy and the file names
     force             replace existing files
 
-    Raises InputError if the network predicts means, or if the folder contains predictions.
+    Raises InputError if the network predicts means, or if the folder contains files or
+    folders of these names.
     """
     net, _ = load_weights(find_weights(weights))
     if net.task == "mean":
         raise InputError(f"{weights}: predicts means; use `deepcolor chrominance`")
-    if any(output.glob("prediction")) and not force:
+    places = [*KINDS, *(ESTIMATIONS if save_estimations else ())]
+    existing = [name for name in places if (output / name).exists()]
+    if existing and not force:
         raise InputError(
-            f"{output}: contains predictions; use --force or another folder"
+            f"{output / existing[0]}: exists; use --force or another folder"
         )
     faces = load_faces(images, size=net.size)
     log(faces.describe())

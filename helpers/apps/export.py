@@ -67,7 +67,6 @@ def export(
             dynamo=True,
             verbose=False,
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(output, program.model_proto.SerializeToString())
     log(
         f"wrote {output}: input {name} (batch, {example.shape[1]}, H, W), H and W "

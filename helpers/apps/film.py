@@ -12,7 +12,7 @@ import numpy as np
 from helpers.apps.colorize import NO_HINTS, lightness, predict_ab, to_bgr
 from helpers.apps.hints import Hints
 from helpers.apps.upsampling import DetailedMap
-from helpers.files import InputError, WorkFailed
+from helpers.files import InputError, WorkFailed, make_folder
 from helpers.nets import ChrominanceNet, evaluation_mode
 from helpers.progress import progress
 
@@ -85,13 +85,15 @@ def colorize_film(
     film, (width, height) = open_film(source)
     hints.check(net, height, width)
     rate = film.get(cv2.CAP_PROP_FPS) or 25.0
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".film-") as folder:
         silent = Path(folder, "silent.mp4")
         count = _write(silent, net, film, rate, strength, hints)
         film.release()
         if not count:
             raise InputError(f"{source}: contains no frame that can be read")
+        if not _is_complete(silent, count):
+            raise WorkFailed(f"{target}: cannot be written; check the free space")
         with_sound = Path(folder, "film.mp4")
         if reason := _add_sound(silent, source, with_sound):
             log(f"{source.name}: colorized without its sound ({reason})")
@@ -128,6 +130,15 @@ def _write(path: Path, net, film, rate, strength, hints) -> int:
             bar.update()
     writer.release()
     return count
+
+
+def _is_complete(path: Path, count: int) -> bool:
+    """Check a written film: OpenCV reports neither a full disk nor a missing end."""
+    film = cv2.VideoCapture(str(path))
+    has_all = int(film.get(cv2.CAP_PROP_FRAME_COUNT)) >= count
+    is_read, _ = film.read()
+    film.release()
+    return has_all and is_read
 
 
 def _frames(film: cv2.VideoCapture) -> Iterator[np.ndarray]:

@@ -126,7 +126,7 @@ def parse_point(given: str) -> Point:
     try:
         x, y = map(int, place.split(","))
         return Point(x, y, parse_color(color))
-    except ValueError:
+    except (ValueError, OverflowError):  # rgb(300,0,0)
         raise InputError(
             f"--hint {given}: write X,Y=COLOR, two whole numbers in pixels and a color "
             "such as #c58c6a or navy"

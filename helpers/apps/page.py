@@ -257,8 +257,17 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
     host      HOST serves this computer only
     password  asked from visitors, with the user name USER; "" asks for none
 
-    Raises InputError if neither `port` (see `import_gradio`) nor a later port is free.
+    Raises InputError if `host` is no address of this computer, or if neither `port` (see
+    `import_gradio`) nor a later port is free.
     """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, 0), family=family).close()
+    except OSError as error:
+        raise InputError(
+            f"--host {host}: cannot be used here ({error.strerror}); leave it out to "
+            "serve this computer only"
+        ) from error
     # read_photograph rejects images that are too large
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:

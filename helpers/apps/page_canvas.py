@@ -127,16 +127,18 @@ def parse_mark(text: str, color: str) -> tuple | None:
     text   JSON of two or four numbers in 0..1
     color  of a hint, see `as_hex`
 
-    Returns None if `text` is anything else, or a box that is too small to hold a face.
+    Returns None if `text` or `color` is anything else, or for a box that is too small to
+    hold a face.
     """
     try:
         numbers = [float(n) for n in json.loads(text)]
-    except (ValueError, TypeError):
+        color = as_hex(color) if len(numbers) == 2 else ""
+    except (ValueError, TypeError, AttributeError):
         return None
     if not all(0 <= n < 1 for n in numbers):
         return None
     if len(numbers) == 2:
-        return (*numbers, as_hex(color))
+        return (*numbers, color)
     if len(numbers) == 4:
         left, top, right, bottom = numbers
         if right - left >= MIN_SIDE and bottom - top >= MIN_SIDE:

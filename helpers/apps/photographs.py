@@ -98,7 +98,7 @@ def ignores_case(folder: Path) -> bool:
     """
     existing = folder
     try:
-        while not existing.is_dir() and existing != existing.parent:
+        while not existing.exists() and existing != existing.parent:
             existing = existing.parent
         with tempfile.NamedTemporaryFile(prefix="case_", dir=existing) as file:
             path = Path(file.name)

@@ -49,7 +49,7 @@ WORDS_PER_LINE = 11  # in one of the two columns
 CLASSIFIERS = ("unet/quarter", "classifier/plain", "classifier/rebalanced")
 BLOCKS = {"paragraph", "list", "block_code"}  # of Markdown, as mistune names them
 INSIDE = {"list", "list_item", "block_text", "text", "strong", "emphasis", "codespan"}
-INSIDE |= {"link", "softbreak", "linebreak"}
+INSIDE |= {"paragraph", "blank_line", "link", "softbreak", "linebreak"}
 
 
 def write_report(
@@ -108,8 +108,9 @@ def compile_report(
             (end,) = json.loads(compiler.query("<end>", field="value"))
             if not one_page or end["pages"] == 1:
                 return {kind: compiler.compile(format=kind) for kind in ("pdf", "html")}
-        except typst.TypstError as error:
-            raise WorkFailed(f"report.typ: {error}; report this as a bug") from error
+        except RuntimeError as error:  # TypstError, and what `query` raises
+            reason = str(error).splitlines()[0]
+            raise WorkFailed(f"{source}: cannot be set ({reason})") from error
     lines = math.ceil(end["lines"])
     raise InputError(
         f"{source}: about {lines} lines ({lines * WORDS_PER_LINE} words) longer than one "
@@ -226,9 +227,14 @@ def _recipe(experiment: Experiment, results: Results) -> str:
     )
 
 
+def _gpu(results: Results) -> str:
+    """Return the name of the GPU that the run used, or ""."""
+    used = results.parameters["device"] != "cpu"
+    return results.environment.get("gpu") or "" if used else ""
+
+
 def _device(results: Results) -> str:
-    gpu = results.environment.get("gpu")
-    if gpu and results.parameters["device"] != "cpu":
+    if gpu := _gpu(results):
         return _escaped(gpu)
     return f"a CPU ({_escaped(results.environment.get('processor', 'unknown'))})"
 
@@ -309,7 +315,7 @@ def _problems(results: Results) -> str:
         "The square error favors the average of all plausible colors, so clothes and walls "
         "come out pale and brownish."
     )
-    if not results.environment.get("gpu"):
+    if not _gpu(results):
         problems.append("The code for CUDA was not executed in this run.")
     return "\n".join(f"- {problem}" for problem in problems)
 

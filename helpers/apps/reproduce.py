@@ -10,6 +10,8 @@ from pathlib import Path
 
 from helpers.apps.runner import run_notebooks
 from helpers.data.faces import PORTRAITS, FaceSet, load_faces
+from helpers.evaluation.task import TASKS
+from helpers.experiments.profiles import get_profile
 from helpers.experiments.run import folder_of, train_one
 from helpers.experiments.run_folder import environment
 from helpers.files import InputError, WorkFailed, free_cores, read_json, user_path
@@ -40,6 +42,8 @@ def reproduce(
         file /= "results.json"
     content = read_json(file)
     claims = dict(claims_of(content, only))
+    if not all({"parameters", "data"} <= set(x) for x in _metrics(content).values()):
+        raise InputError(f"{file}: names no parameters; give a file of this course")
     if not claims:
         raise InputError(f"{file}: claims nothing about {only or 'any network'}")
     before = content.get("environment") or _beside(file, "environment.json")
@@ -60,8 +64,8 @@ def reproduce(
 
 def claims_of(content: Mapping, only: str = "") -> Iterator[tuple[str, float]]:
     """Yield name and test MSE of each claimed result, as "notebook: network"."""
-    notebooks = content.get("notebooks") or {"": content}
-    if not all("networks" in metrics for metrics in notebooks.values()):
+    notebooks = _metrics(content)
+    if not all(isinstance(x, dict) and "networks" in x for x in notebooks.values()):
         raise InputError("not a results file; give results.json of a run folder")
     for notebook, metrics in notebooks.items():
         for name, row in metrics["networks"].items():
@@ -70,6 +74,12 @@ def claims_of(content: Mapping, only: str = "") -> Iterator[tuple[str, float]]:
                     f"{notebook}: {name}" if notebook else name,
                     row["test_mse"]["mean"],
                 )
+
+
+def _metrics(content: Mapping) -> dict[str, dict]:
+    """Return the metrics of each notebook, or those of a training run under ""."""
+    is_run = isinstance(content, dict) and content.get("notebooks")
+    return content["notebooks"] if is_run else {"": content}
 
 
 def differences(before: Mapping, jobs: int = 1) -> Iterator[str]:
@@ -96,8 +106,8 @@ def _again(
         return _run_again(content["notebooks"], claims, folder, images, jobs, log)
     given, data = content["parameters"], content["data"]
     source = images or (PORTRAITS if data["synthetic"] else data["source"])
-    keys = ("profile", "split", "seed", "epochs")
-    how = {key: given[key] for key in keys}
+    keys = ("profile", "split", "seed", "epochs", "start")
+    how = {key: given[key] for key in keys if key in given}
     train_one(given["name"], **how, images=source, run_dir=str(folder), log=log)
     found = read_json(folder_of(folder, given["name"], given["seed"]) / "metrics.json")
     _check_data(data, found["data"])
@@ -108,19 +118,36 @@ def _run_again(
     notebooks: Mapping, claims, folder: Path, images: str, jobs: int, log
 ) -> dict:
     names = sorted({claim.split(":")[0] for claim in claims})
-    given = dict(notebooks[names[0]]["parameters"])
-    given |= {"images": images or given["images"]}
+    given = _parameters([notebooks[name]["parameters"] for name in names], images)
+    for name in names:  # before hours of work
+        faces = _faces(notebooks[name], given)
+        now = {"images": len(faces), "source": faces.source}
+        _check_data(notebooks[name]["data"], now | {"hash": faces.data_hash()})
     text = {key: str(value) for key, value in given.items() if key != "run_dir"}
-    faces = load_faces(given["images"])  # before hours of work
-    then = [notebooks[name]["data"] for name in names]
-    if faces.data_hash() not in {data["hash"] for data in then}:
-        _check_data(then[0], _described(faces))
     run_notebooks(folder, text, only=names, jobs=jobs, log=log)
     return dict(claims_of(read_json(folder / "results.json")))
 
 
-def _described(faces: FaceSet) -> dict:
-    return {"hash": faces.data_hash(), "images": len(faces), "source": faces.source}
+def _parameters(each: list[Mapping], images: str) -> dict:
+    """Join the parameters of the notebooks, with `images` in place of theirs if given."""
+    given = {}
+    for parameters in each:
+        parameters = {**parameters, **({"images": images} if images else {})}
+        for key, value in parameters.items():
+            if given.setdefault(key, value) != value and key != "run_dir":
+                raise InputError(
+                    f"{key} is {given[key]!r} in one notebook and {value!r} in another; "
+                    "choose one of them with --only"
+                )
+    return given
+
+
+def _faces(metrics: Mapping, given: Mapping) -> FaceSet:
+    """Load the images of a notebook; the ablation study has its own, at its own size."""
+    is_study = any(row.get("task") == "rgb" for row in metrics["networks"].values())
+    source = (is_study and given.get("faces_80")) or given["images"]
+    task = TASKS["rgb" if is_study else "map"]
+    return load_faces(source, size=task.image_size(get_profile(given["profile"])))
 
 
 def _check_data(then: Mapping, now: Mapping) -> None:

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from helpers.apps.runner import NOTEBOOKS, choose_notebooks, read_notebook
-from helpers.files import InputError, user_path, write_atomic
+from helpers.files import InputError, make_folder, user_path, write_atomic
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 PLACE = "# your code here"
@@ -49,7 +49,7 @@ def copy_notebooks(
         raise InputError(
             f"{folder}: already holds {existing[0]}; choose a new folder, or use --keep"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     copies = {path.name: read_notebook(path) for path in notebooks}
     titles = {name: _title(notebook) for name, notebook in copies.items()}
     for number, (name, notebook) in enumerate(copies.items()):
@@ -61,7 +61,8 @@ def copy_notebooks(
         log(f"{number + 1:>2} of {len(copies)}  {folder / name}")
     if existing:
         log(f"{len(existing)} notebooks were there already and are unchanged")
-    _write(_start_page(titles, solutions), folder / START)
+    if not (keep and (folder / START).exists()):
+        _write(_start_page(titles, solutions), folder / START)
     return [folder / name for name in (START, *copies)]
 
 

@@ -6,6 +6,7 @@ Another author's solution needs a file `submission.py` next to its notebooks; RE
 """
 
 import importlib.util
+import sys
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ from helpers.data.images import (
     to_square,
 )
 from helpers.data.lab import to_lab_images
-from helpers.files import PROJECT, InputError, read_json, user_path
+from helpers.files import InputError, read_json, user_path
 from helpers.training.weights import load_weights
 
 ADAPTER = "submission.py"
@@ -64,13 +65,18 @@ class RunSubmission:
     def __init__(self, folder: Path, images: str = ""):
         self.folder, self.notebooks = folder, folder / "notebooks"
         self.originals = NOTEBOOKS
-        self.results = read_json(folder / "results.json")["notebooks"]
-        if not self.results:
+        file = folder / "results.json"
+        try:
+            self.results = read_json(file)["notebooks"]
+            first = next(iter(self.results.values()), None)
+            if first is None:
+                raise InputError(f"{file}: no notebook has finished; run again")
+            self.parameters, self.data = first["parameters"], first["data"]
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{folder}/results.json: no notebook has finished; run again"
-            )
-        first = next(iter(self.results.values()))
-        self.parameters, self.data = first["parameters"], first["data"]
+                f"{file}: not written by `deepcolor run` (no {error}); another author's "
+                f"solution needs a {ADAPTER}, see README, Grading"
+            ) from error
         self._images = images or self.parameters["images"]
 
     @cached_property
@@ -155,7 +161,7 @@ class OtherSubmission:
     originals = None
     results: dict = {}  # noqa: RUF012
 
-    def __init__(self, folder: Path, images: str = ""):
+    def __init__(self, folder: Path):
         self.folder, self.module = folder, _import(folder / ADAPTER)
         missing = [name for name in FUNCTIONS if not hasattr(self.module, name)]
         if missing:
@@ -228,11 +234,15 @@ def open_submission(folder: Path, images: str = "") -> RunSubmission | OtherSubm
 
     images  the images of a run whose folder or zip has moved
 
-    Raises InputError if it is neither.
+    Raises InputError if it is neither, or damaged.
     """
     folder = user_path(folder)
     if (folder / ADAPTER).is_file():
-        return OtherSubmission(folder, images)
+        if images:
+            raise InputError(
+                f"--images: {folder / ADAPTER} loads its own; leave it out"
+            )
+        return OtherSubmission(folder)
     if (folder / "results.json").is_file():
         return RunSubmission(folder, images)
     raise InputError(
@@ -242,8 +252,11 @@ def open_submission(folder: Path, images: str = "") -> RunSubmission | OtherSubm
 
 
 def find_tour(run_dir: Path) -> Path | None:
-    """Return the film in the run folder or in videotour/."""
-    folders = (run_dir, PROJECT)
+    """Return the film in videotour/ of the run folder, or of its project.
+
+    The project is two levels up, as in outputs/quick; in a zip that was handed in, too.
+    """
+    folders = (run_dir, *run_dir.resolve().parents[1:2])
     found = (_first(folder, "videotour/*.mp4") for folder in folders)
     return next(filter(None, found), None)
 
@@ -268,7 +281,9 @@ def _first(folder: Path, pattern: str) -> Path | None:
 
 def _import(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("submission", path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["submission"] = importlib.util.module_from_spec(spec)
+    if (folder := str(path.parent.resolve())) not in sys.path:
+        sys.path.append(folder)  # the adapter may import the modules beside it
     try:
         spec.loader.exec_module(module)
     except Exception as error:

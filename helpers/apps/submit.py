@@ -68,7 +68,7 @@ def submit(
         raise InputError(f"{file.parent}: no such folder; create it first")
     grade(run_dir, log=log)
     _refuse_faults(read_json(run_dir / "grade.json"))
-    tour = None if tour_link else find_tour(run_dir)
+    tour = None if tour_link else find_tour(run_dir) or find_tour(PROJECT)
     members = {**_source(), **_results(run_dir)}
     if tour:
         members[f"videotour/{tour.name}"] = tour
@@ -153,7 +153,8 @@ def _too_large(size: float, limit: int, tour: Path | None) -> str:
 def _write(file: Path, members: dict[str, Path], guide: str) -> None:
     scratch = file.with_name(f".{file.name}.part")
     try:
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+        how = {"compression": zipfile.ZIP_DEFLATED, "strict_timestamps": False}
+        with zipfile.ZipFile(scratch, "w", **how) as archive:
             archive.writestr(GUIDE, guide)
             for name, path in members.items():
                 archive.write(path, name)

@@ -1,5 +1,7 @@
 """The commands for students and graders: `deepcolor student`, etc."""
 
+from pathlib import Path
+
 import click
 
 from helpers.cli.options import (
@@ -7,7 +9,6 @@ from helpers.cli.options import (
     collect_in,
     force_option,
     images_option,
-    run_dir_option,
 )
 
 COMMANDS = []
@@ -54,7 +55,12 @@ def examples():
     "--only", default="", metavar="NAME", help="Only this network, or this notebook."
 )
 @images_option
-@run_dir_option
+@click.option(
+    "--run-dir",
+    default="",
+    metavar="DIR",
+    help="Folder for the new results; by default, a scratch folder.",
+)
 def reproduce(results, only, images, run_dir):
     """Run again what a results file claims, and compare the errors.
 
@@ -131,8 +137,10 @@ def tour(script, output, silent):
     This takes some minutes and needs chromium and ffmpeg; espeak-ng speaks the captions.
     """
     from helpers.apps.tour import FILM, MINUTES, SCRIPT, record_tour
+    from helpers.files import make_folder
 
-    output = output or FILM
+    output = Path(output or FILM)
+    make_folder(output.parent)
     seconds = record_tour(script or SCRIPT, output, speech=not silent, log=click.echo)
     click.echo(f"{output}: {seconds / 60:.1f} minutes")
     if not MINUTES[0] <= seconds / 60 <= MINUTES[1]:

@@ -110,6 +110,7 @@ def colorize(
     from helpers.apps import colorize_files as files
     from helpers.apps.colorize import LIVELY
     from helpers.apps.hints import make_hints
+    from helpers.files import WorkFailed
 
     options["strength"] *= LIVELY if vivid else 1
     options |= {"log": _echo, "summarize": partial(click.echo, err=True)}
@@ -119,11 +120,19 @@ def colorize(
     files.check_films(films, output, options["force"], only)
     net = files.load_network(weights, profile, run_dir, "colorizer")
     options["hints"] = make_hints(net, points, like, tone)
+    failed = None
     if photographs:
-        files.colorize_files(net, photographs, output, **options)
+        try:
+            files.colorize_files(net, photographs, output, **options)
+        except (
+            WorkFailed
+        ) as error:  # some cannot be read: the films are still colorized
+            failed = error
     if films:
         names = ("strength", "hints", "log", "summarize")
         files.colorize_films(net, films, output, **{n: options[n] for n in names})
+    if failed:
+        raise failed
 
 
 @command

@@ -20,6 +20,9 @@ from helpers.evaluation.metrics import (
 from helpers.evaluation.task import task_of
 from helpers.files import unique_stems, write_atomic
 
+KINDS = ("prediction", "truth", "grayscale")  # folders of images
+ESTIMATIONS = ("estimations_test.npy", "estimations_test.txt")
+
 
 def predict_images(
     net: torch.nn.Module, images: torch.Tensor, group: torch.Tensor | None = None
@@ -58,8 +61,7 @@ def write_predictions(
     """
     lab = to_lab_images(truth)
     gray = to_bgr_images(lab.L, torch.zeros_like(lab.ab))
-    kinds = {"prediction": predicted, "truth": truth, "grayscale": gray}
-    for kind, images in kinds.items():
+    for kind, images in zip(KINDS, (predicted, truth, gray), strict=True):
         for stem, image in zip(unique_stems(names), images, strict=True):
             path = folder / kind / f"{stem}.png"
             write_image(path, image.permute(1, 2, 0).numpy())
@@ -75,8 +77,8 @@ def save_estimations(folder: Path, rgb: torch.Tensor, names: Sequence[str]) -> P
         rgb = to_bytes(rgb)
     stream = io.BytesIO()
     np.save(stream, rgb.permute(0, 2, 3, 1).contiguous().numpy())
-    path = folder / "estimations_test.npy"
+    path, list_path = (folder / name for name in ESTIMATIONS)
     write_atomic(path, stream.getvalue())
     lines = "".join(f"{name}\n" for name in names)
-    write_atomic(path.with_suffix(".txt"), lines.encode(errors="surrogateescape"))
+    write_atomic(list_path, lines.encode(errors="surrogateescape"))
     return path

@@ -136,6 +136,11 @@ def test_missing_gradio_is_an_input_error(tmp_path, monkeypatch):
     assert result.output.count("\n") == 1
 
 
+def test_an_address_of_another_computer_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"--host 192\.0\.2\.1: cannot be used here"):
+        demo_page.launch(None, None, 7860, "192.0.2.1")  # reserved for documentation
+
+
 def test_no_free_port_is_an_input_error(tmp_path):
     path = save_net(tmp_path / "net.safetensors")
     command = [sys.executable, "-m", "helpers", "demo", "--weights", str(path)]
@@ -321,6 +326,11 @@ def test_a_box_drawn_by_hand_is_colored_separately_and_outlined(tmp_path):
 )
 def test_only_points_and_boxes_in_the_picture_are_marks(text, mark):
     assert page_canvas.parse_mark(text, "#0000ff") == mark
+
+
+@pytest.mark.parametrize("color", ["", None, "hsl(20, 50%, 60%)", "red"])
+def test_a_color_that_is_no_color_is_no_mark(color):
+    assert page_canvas.parse_mark("[0.25, 0.5]", color) is None
 
 
 @pytest.mark.parametrize(

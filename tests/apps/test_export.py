@@ -56,6 +56,7 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch):
         ("net", "old.onnx", "already exists"),
         ("mean", "x.onnx", "holds a regressor; give a colorizer"),
         ("no", "x.onnx", "no such weights file"),
+        ("net", "old.onnx/x.onnx", "cannot write"),
     ):
         result = run(tmp_path / f"{weights}.safetensors", tmp_path / output)
         assert result.exit_code == 2 and said in result.output

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from helpers.apps import film
+from helpers.apps.colorize_files import split_films
 from helpers.apps.film import SteadyColor, colorize_frames
 from helpers.cli import main
 from helpers.data.images import write_image
 from helpers.data.lab import bgr_to_lab
+from helpers.files import InputError
 from helpers.training.weights import WEIGHTS, load_weights
 
 
@@ -133,6 +136,55 @@ def test_a_network_without_hints_refuses_them_for_a_film_too(tmp_path):
     arguments += ["--like", tmp_path / "red.png"]
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 2 and "does not accept color hints" in result.output
+
+
+def test_a_film_cut_off_by_a_full_disk_is_a_failure(tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    target = tmp_path / "out" / "clip.mp4"
+    target.parent.mkdir()
+    target.write_bytes(b"an earlier film")
+    really_write = film._write
+
+    def write(path, *more):
+        count = really_write(path, *more)
+        path.write_bytes(path.read_bytes()[:-200])
+        return count
+
+    monkeypatch.setattr(film, "_write", write)
+    arguments = ["colorize", str(clip), "-o", str(target.parent), "--force"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "check the free space" in result.output
+    assert target.read_bytes() == b"an earlier film"
+
+
+def test_an_unreadable_photograph_does_not_cost_the_film(tmp_path):
+    write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    write_image(tmp_path / "good.png", noisy_frames(1)[0])
+    (tmp_path / "bad.jpg").write_bytes(b"no photograph")
+    inputs = [str(tmp_path / name) for name in ("good.png", "bad.jpg", "clip.mp4")]
+    result = CliRunner().invoke(main, ["colorize", *inputs, "-o", str(tmp_path / "o")])
+    assert result.exit_code == 1 and "1 of 2 photographs cannot be" in result.output
+    written = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert written == ["clip.mp4", "good.png"]
+
+
+def test_films_are_found_by_a_pattern(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, noisy_frames(2))
+    films, others = split_films([str(tmp_path / "*.mp4"), "x.jpg", "clip.mp4"])
+    assert [film.name for film in films] == ["a.mp4", "b.mp4", "clip.mp4"]
+    assert others == ["x.jpg"]
+    with pytest.raises(InputError, match=r"\*\.avi: matches no films"):
+        split_films([str(tmp_path / "*.avi")])
+
+
+def test_a_file_in_place_of_the_folder_is_found_before_any_work(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    (tmp_path / "file").write_bytes(b"mine")
+    result = CliRunner().invoke(
+        main, ["colorize", str(clip), "-o", str(tmp_path / "file")]
+    )
+    assert result.exit_code == 2 and "file: cannot write here" in result.output
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script stands for ffmpeg")

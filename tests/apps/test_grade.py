@@ -16,9 +16,10 @@ import torch
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers.apps.grade import grade
+from helpers.apps.grade import _unpacked, grade
 from helpers.apps.rubric import COMPONENTS, places_of, read_outline
 from helpers.apps.runner import NOTEBOOKS
+from helpers.apps.submission import find_tour
 from helpers.cli import main
 from helpers.data.faces import load_faces
 from helpers.files import PROJECT, InputError, read_json
@@ -313,6 +314,63 @@ def test_a_picture_s_bytes_are_no_extra_credit(copy):
     failures(copy)
     found = read_json(copy / "grade.json")["extra_credits"]
     assert set(found.values()) == {"not found"}
+
+
+def test_in_a_hand_in_the_run_folder_and_its_film_are_found(tmp_path):
+    """The zip of `deepcolor submit` holds modules named submission.py, too."""
+    names = ["helpers/apps/submission.py", "tests/apps/other_solution/submission.py"]
+    names += ["outputs/quick/results.json", "outputs/quick/notebooks/01_load.ipynb"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in [*names, "notebooks/01_load.ipynb", "videotour/tour.mp4"]:
+            archive.writestr(name, "{}")
+    folder = _unpacked(tmp_path / "a.zip", tmp_path / "scratch")
+    assert folder == tmp_path / "scratch" / "outputs" / "quick"
+    assert find_tour(folder) == tmp_path / "scratch" / "videotour" / "tour.mp4"
+
+
+def test_a_run_folder_elsewhere_gets_no_film_of_this_project(tmp_path):
+    assert find_tour(tmp_path / "student" / "run") is None
+
+
+def test_a_zip_with_a_password_is_refused(tmp_path):
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("results.json", "{}")
+    data = bytearray(path.read_bytes())
+    for start, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.find(start) + place] |= 1  # the flag of an encrypted member
+    path.write_bytes(data)
+    with pytest.raises(
+        InputError, match=r"locked\.zip: cannot be unpacked \(.*password"
+    ):
+        grade(path)
+
+
+@pytest.mark.parametrize(
+    "content", [{"accuracy": 0.9}, [1], {"notebooks": {"04": {}}}, {"notebooks": 3}]
+)
+def test_results_of_another_program_are_refused(content, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="not written by `deepcolor run`"):
+        grade(tmp_path)
+
+
+@pytest.mark.parametrize("body", ["undefined_name", "assert False", "1 / 0"])
+def test_whatever_the_code_raises_costs_its_own_checks_only(body, copy):
+    replace(copy, "def augment(images):\n", f"def augment(images):\n    {body}\n")
+    assert set(failures(copy)) == {"Augment the dataset"}
+
+
+def test_an_adapter_may_import_its_own_modules(copy):
+    (copy / "other_author_module.py").write_text("SEED = 1\n")
+    replace(copy, "torch.manual_seed(1)", "torch.manual_seed(other_author_module.SEED)")
+    replace(copy, "import glob\n", "import glob\nimport other_author_module\n")
+    assert failures(copy) == {}
+
+
+def test_images_of_another_author_s_solution_are_its_own(copy):
+    with pytest.raises(InputError, match=r"--images: .*submission\.py loads its own"):
+        grade(copy, "portraits")
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):

@@ -43,7 +43,17 @@ def test_a_point_is_parsed():
 
 
 @pytest.mark.parametrize(
-    "given", ["", "1,2", "1=red", "a,b=red", "1,2=rde", "1,2=#12", "1,2,3=red"]
+    "given",
+    [
+        "",
+        "1,2",
+        "1=red",
+        "a,b=red",
+        "1,2=rde",
+        "1,2=#12",
+        "1,2,3=red",
+        "1,2=rgb(300,0,0)",
+    ],
 )
 def test_a_wrong_point_is_an_input_error(given):
     with pytest.raises(InputError, match=r"--hint .*write X,Y=COLOR"):
@@ -164,6 +174,9 @@ def test_evaluate_measures_hints_tables_and_other_networks(tmp_path):
     difference = figures["against"]["colorizer"]["difference"][0]
     other = figures["against"]["colorizer"]["metrics"]["mse"][0]
     assert difference == pytest.approx(mean - other, rel=1e-4, abs=1e-9)
+    other = ["--against", "regressor", *command[2:]]
+    refused = run(main, list(map(str, [*command[:2], *other])))
+    assert refused.exit_code == 2 and "two networks for the same task" in refused.output
     command[1] = "colorizer"
     refused = run(main, list(map(str, command)))
     assert refused.exit_code == 2 and "omit --hints" in refused.output

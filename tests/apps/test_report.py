@@ -26,7 +26,7 @@ from helpers.experiments.reference import file_of, load_reference
 from helpers.experiments.registry import get_experiment, published
 from helpers.experiments.run_folder import SCHEMA, describe_data, write_results
 from helpers.experiments.tables import Row
-from helpers.files import InputError, read_json, write_json
+from helpers.files import InputError, WorkFailed, read_json, write_json
 from helpers.nets.baselines import BASELINES
 
 NETWORKS = {  # notebook: {network: (task, experiment it is compared with)}
@@ -358,6 +358,21 @@ def test_an_unusable_text_is_refused(text, reason, tmp_path):
     with pytest.raises(InputError, match=re.escape(reason)) as caught:
         own_sections(own)
     assert str(own) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_list_may_have_blank_lines_and_paragraphs(run, images, tmp_path):
+    folder, own = make_run(tmp_path / "run", images), tmp_path / "my.md"
+    own.write_text("## Evaluation\n\n- first\n\n- second,\n\n  and its end\n")
+    write_report(folder, text=own)
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<p>second,</p><p>and its end</p>" in html
+
+
+def test_what_typst_refuses_is_one_line(images, tmp_path):
+    folder, own = make_run(tmp_path / "run", images), tmp_path / "my.md"
+    own.write_text("## Evaluation\n\n[nowhere]()\n")
+    with pytest.raises(WorkFailed, match=r"my\.md: cannot be set \(.*URL"):
+        write_report(folder, text=own)
 
 
 def test_a_text_that_is_too_long_says_how_much(run, tmp_path):

@@ -42,11 +42,24 @@ def test_other_images_are_not_compared(trained, tmp_path):
         reproduce(tmp_path / "claimed.json", log=lambda line: None)
 
 
+class Faces:
+    """The images that are found now."""
+
+    source = "another folder"
+
+    def data_hash(self):
+        return "x"
+
+    def __len__(self):
+        return 5
+
+
 def results(tmp_path, data_hash="x"):
     """Write the results.json of a run of two notebooks."""
-    row = {"test_mse": {"mean": 1e-4}}
+    row = {"task": "map", "test_mse": {"mean": 1e-4}}
     data = {"hash": data_hash, "images": 3, "source": "a folder"}
-    parameters = {"images": "portraits", "seed": 4, "run_dir": "gone"}
+    parameters = {"images": "portraits", "profile": "quick", "seed": 4}
+    parameters |= {"run_dir": "gone"}
     common = {"data": data, "parameters": parameters}
     notebooks = {
         "04_regressor": {**common, "networks": {"one": row, "two": row}},
@@ -72,29 +85,62 @@ def test_claims_are_chosen_by_network_or_notebook(tmp_path):
 def test_notebooks_run_again_with_their_parameters(tmp_path, monkeypatch):
     def run_notebooks(folder, given, only, jobs, log):
         assert jobs == 2
-        assert given == {"images": "portraits", "seed": "4"}
+        assert given == {"images": "portraits", "profile": "quick", "seed": "4"}
         assert only == ["04_regressor"]
         row = {"test_mse": {"mean": 1.05e-4}}
         networks = {"one": row, "two": row}
         found = {"notebooks": {"04_regressor": {"networks": networks}}}
         write_json(folder / "results.json", found)
 
-    class Faces:
-        source = "another folder"
-
-        def data_hash(self):
-            return "x"
-
-        def __len__(self):
-            return 5
-
     monkeypatch.setattr(module, "run_notebooks", run_notebooks)
-    monkeypatch.setattr(module, "load_faces", lambda images: Faces())
+    monkeypatch.setattr(module, "load_faces", lambda images, size: Faces())
     lines = []
     reproduce(results(tmp_path), only="04", log=lines.append)
     assert lines[-1] == "all 2 errors are reproduced within 10%"
     with pytest.raises(InputError, match="3 from a folder then, 5 from another folder"):
         reproduce(results(tmp_path, "other"), only="04", log=lines.append)
+
+
+def test_each_notebook_s_own_parameters_and_images_are_used(tmp_path, monkeypatch):
+    content = read_json(results(tmp_path))
+    study = content["notebooks"]["09_ablation"] = content["notebooks"].pop(
+        "05_colorizer"
+    )
+    study["parameters"] |= {"num_epochs": 5, "faces_80": "faces_80.zip"}
+    study["networks"]["one"]["task"] = "rgb"
+    write_json(tmp_path / "results.json", content)
+    loaded, given = [], {}
+
+    def load_faces(images, size):
+        loaded.append((images, size))
+        return Faces()
+
+    def run_notebooks(folder, parameters, only, jobs, log):
+        given.update(parameters)
+        write_json(folder / "results.json", content)
+
+    monkeypatch.setattr(module, "load_faces", load_faces)
+    monkeypatch.setattr(module, "run_notebooks", run_notebooks)
+    reproduce(tmp_path, log=lambda line: None)
+    assert loaded == [("portraits", 128), ("faces_80.zip", 40)]
+    assert given["num_epochs"] == "5" and given["faces_80"] == "faces_80.zip"
+    study["parameters"]["images"] = "album"
+    write_json(tmp_path / "results.json", content)
+    with pytest.raises(InputError, match="images is 'portraits' in one notebook and"):
+        reproduce(tmp_path, log=lambda line: None)
+
+
+def test_a_fine_tuned_run_starts_from_the_same_weights(trained, tmp_path, monkeypatch):
+    content = read_json(trained)
+    content["parameters"]["start"] = "portrait"
+    write_json(tmp_path / "claimed.json", content)
+
+    def train_one(name, **how):
+        raise InputError(f"from {how['start']}")
+
+    monkeypatch.setattr(module, "train_one", train_one)
+    with pytest.raises(InputError, match="from portrait"):
+        reproduce(tmp_path / "claimed.json", log=lambda line: None)
 
 
 def test_another_machine_is_named():
@@ -106,7 +152,15 @@ def test_another_machine_is_named():
     assert found[1].startswith("torch differs: 0.1 then, ")
 
 
-def test_wrong_input_is_one_line(tmp_path):
-    write_json(tmp_path / "x.json", {"notebooks": {"a": {}}})
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"notebooks": {"a": {}}}, "not a results file"),
+        ([1], "not a results file"),
+        ({"networks": {"a": {"test_mse": {"mean": 1}}}}, "names no parameters"),
+    ],
+)
+def test_wrong_input_is_one_line(content, said, tmp_path):
+    write_json(tmp_path / "x.json", content)
     result = CliRunner().invoke(main, ["reproduce", str(tmp_path / "x.json")])
-    assert result.exit_code == 2 and "not a results file" in result.output
+    assert result.exit_code == 2 and said in result.output

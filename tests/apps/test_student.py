@@ -81,16 +81,19 @@ def test_the_start_page_links_every_notebook(course):
 
 def test_own_work_is_never_overwritten(course):
     folder = course.parent / "copy"
-    _, copy = copy_notebooks(folder, source=course)
-    copy.write_text("mine")
+    start, copy = copy_notebooks(folder, source=course)
+    for file in (start, copy):
+        file.write_text("mine")
     with pytest.raises(InputError, match=r"already holds 01_test.ipynb; .* --keep"):
         copy_notebooks(folder, source=course)
     copy_notebooks(folder, keep=True, source=course)
-    assert copy.read_text() == "mine"
+    assert copy.read_text() == start.read_text() == "mine"
     with pytest.raises(InputError, match="holds the originals"):
         copy_notebooks(course, keep=True, source=course)
     with pytest.raises(InputError, match="is a file"):
         copy_notebooks(copy, source=course)
+    with pytest.raises(InputError, match="cannot be made"):
+        copy_notebooks(copy / "inside", source=course)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import zipfile
@@ -6,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.apps import submit as module
+from helpers.apps.submission import find_tour
 from helpers.apps.submit import submit
 from helpers.cli import main
 from helpers.files import InputError, WorkFailed, write_json
@@ -26,7 +28,8 @@ def run_dir(tmp_path, monkeypatch):
     (folder / "colorized" / "train" / "one.png").write_bytes(b"png")
     (folder / "04_regressor" / "checkpoint.pt").write_bytes(b"not handed in")
     grade_as(monkeypatch, folder, FINDING)
-    monkeypatch.setattr("helpers.apps.submission.PROJECT", tmp_path)  # no film there
+    # The film that may lie in this project is not the student's.
+    monkeypatch.setattr(module, "find_tour", lambda _: find_tour(folder))
     return folder
 
 
@@ -88,6 +91,13 @@ def test_a_film_is_included_or_linked(run_dir, tmp_path):
     with pytest.raises(WorkFailed, match="MB, more than 1; give --tour-link"):
         submit(run_dir, tmp_path / "b.zip", max_megabytes=1, **quiet)
     assert not list(tmp_path.glob("*b.zip*"))
+
+
+def test_a_file_from_before_1980_is_included(run_dir, tmp_path):
+    picture = run_dir / "colorized" / "train" / "one.png"
+    os.utime(picture, (0, 0))
+    file = submit(run_dir, tmp_path / "a.zip", log=lambda line: None)
+    assert "outputs/quick/colorized/train/one.png" in names_in(file)
 
 
 def test_photographs_are_included_only_if_asked(run_dir, tmp_path):
