@@ -75,7 +75,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be made ({error.strerror}); choose another folder"
+            f"{folder}: cannot be created ({error.strerror}); choose another folder"
         ) from error
 
 

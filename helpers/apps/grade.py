@@ -122,7 +122,7 @@ def _found(check: Callable, work) -> Iterator[Finding]:
             finding = next(findings)
         except StopIteration:
             return
-        except Exception as error:  # whatever another author's code raises
+        except (Exception, SystemExit) as error:  # of another author's code
             text = str(error).splitlines() or [type(error).__name__]
             yield Finding("the check could be made", False, text[0])
             return

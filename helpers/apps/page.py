@@ -264,8 +264,9 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, 0), family=family).close()
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]
         raise InputError(
-            f"--host {host}: cannot be used here ({error.strerror}); leave it out to "
+            f"--host {host}: cannot be used here ({reason}); leave it out to "
             "serve this computer only"
         ) from error
     # read_photograph rejects images that are too large

@@ -110,7 +110,7 @@ def compile_report(
                 return {kind: compiler.compile(format=kind) for kind in ("pdf", "html")}
         except RuntimeError as error:  # TypstError, and what `query` raises
             reason = str(error).splitlines()[0]
-            raise WorkFailed(f"{source}: cannot be set ({reason})") from error
+            raise WorkFailed(f"{source}: cannot be typeset ({reason})") from error
     lines = math.ceil(end["lines"])
     raise InputError(
         f"{source}: about {lines} lines ({lines * WORDS_PER_LINE} words) longer than one "

@@ -41,9 +41,14 @@ def reproduce(
     if file.is_dir():
         file /= "results.json"
     content = read_json(file)
-    claims = dict(claims_of(content, only))
-    if not all({"parameters", "data"} <= set(x) for x in _metrics(content).values()):
-        raise InputError(f"{file}: names no parameters; give a file of this course")
+    try:
+        claims = dict(claims_of(content, only))
+        for metrics in _metrics(content).values():
+            metrics["parameters"]["profile"], metrics["data"]["hash"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{file}: not a results file; give results.json of a run folder"
+        ) from error
     if not claims:
         raise InputError(f"{file}: claims nothing about {only or 'any network'}")
     before = content.get("environment") or _beside(file, "environment.json")
@@ -64,10 +69,7 @@ def reproduce(
 
 def claims_of(content: Mapping, only: str = "") -> Iterator[tuple[str, float]]:
     """Yield name and test MSE of each claimed result, as "notebook: network"."""
-    notebooks = _metrics(content)
-    if not all(isinstance(x, dict) and "networks" in x for x in notebooks.values()):
-        raise InputError("not a results file; give results.json of a run folder")
-    for notebook, metrics in notebooks.items():
+    for notebook, metrics in _metrics(content).items():
         for name, row in metrics["networks"].items():
             if only in ("", name, notebook, notebook[:2]):
                 yield (
@@ -78,8 +80,7 @@ def claims_of(content: Mapping, only: str = "") -> Iterator[tuple[str, float]]:
 
 def _metrics(content: Mapping) -> dict[str, dict]:
     """Return the metrics of each notebook, or those of a training run under ""."""
-    is_run = isinstance(content, dict) and content.get("notebooks")
-    return content["notebooks"] if is_run else {"": content}
+    return content.get("notebooks") or {"": content}
 
 
 def differences(before: Mapping, jobs: int = 1) -> Iterator[str]:
@@ -119,10 +120,10 @@ def _run_again(
 ) -> dict:
     names = sorted({claim.split(":")[0] for claim in claims})
     given = _parameters([notebooks[name]["parameters"] for name in names], images)
-    for name in names:  # before hours of work
-        faces = _faces(notebooks[name], given)
+    for then in {notebooks[x]["data"]["hash"]: notebooks[x] for x in names}.values():
+        faces = _faces(then, given)  # before hours of work
         now = {"images": len(faces), "source": faces.source}
-        _check_data(notebooks[name]["data"], now | {"hash": faces.data_hash()})
+        _check_data(then["data"], now | {"hash": faces.data_hash()})
     text = {key: str(value) for key, value in given.items() if key != "run_dir"}
     run_notebooks(folder, text, only=names, jobs=jobs, log=log)
     return dict(claims_of(read_json(folder / "results.json")))

@@ -61,7 +61,9 @@ def copy_notebooks(
         log(f"{number + 1:>2} of {len(copies)}  {folder / name}")
     if existing:
         log(f"{len(existing)} notebooks were there already and are unchanged")
-    if not (keep and (folder / START).exists()):
+    if keep and (folder / START).exists():
+        log(f"{folder / START} is unchanged, too; it does not list new notebooks")
+    else:
         _write(_start_page(titles, solutions), folder / START)
     return [folder / name for name in (START, *copies)]
 

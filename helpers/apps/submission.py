@@ -6,6 +6,7 @@ Another author's solution needs a file `submission.py` next to its notebooks; RE
 """
 
 import importlib.util
+import os
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -72,12 +73,12 @@ class RunSubmission:
             if first is None:
                 raise InputError(f"{file}: no notebook has finished; run again")
             self.parameters, self.data = first["parameters"], first["data"]
+            self._images = images or self.parameters["images"]
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{file}: not written by `deepcolor run` (no {error}); another author's "
-                f"solution needs a {ADAPTER}, see README, Grading"
+                f"{file}: not written by `deepcolor run`; another author's solution needs "
+                f"a {ADAPTER}, see README, Grading"
             ) from error
-        self._images = images or self.parameters["images"]
 
     @cached_property
     def faces(self) -> FaceSet:
@@ -256,7 +257,7 @@ def find_tour(run_dir: Path) -> Path | None:
 
     The project is two levels up, as in outputs/quick; in a zip that was handed in, too.
     """
-    folders = (run_dir, *run_dir.resolve().parents[1:2])
+    folders = (run_dir, *Path(os.path.abspath(run_dir)).parents[1:2])
     found = (_first(folder, "videotour/*.mp4") for folder in folders)
     return next(filter(None, found), None)
 
@@ -286,7 +287,7 @@ def _import(path: Path) -> ModuleType:
         sys.path.append(folder)  # the adapter may import the modules beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: cannot be imported ({reason})") from error
     return module

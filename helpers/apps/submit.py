@@ -68,7 +68,7 @@ def submit(
         raise InputError(f"{file.parent}: no such folder; create it first")
     grade(run_dir, log=log)
     _refuse_faults(read_json(run_dir / "grade.json"))
-    tour = None if tour_link else find_tour(run_dir) or find_tour(PROJECT)
+    tour = None if tour_link else find_tour(run_dir)
     members = {**_source(), **_results(run_dir)}
     if tour:
         members[f"videotour/{tour.name}"] = tour

@@ -124,10 +124,8 @@ def colorize(
     if photographs:
         try:
             files.colorize_files(net, photographs, output, **options)
-        except (
-            WorkFailed
-        ) as error:  # some cannot be read: the films are still colorized
-            failed = error
+        except WorkFailed as error:
+            failed = error  # some cannot be read; the films are still colorized
     if films:
         names = ("strength", "hints", "log", "summarize")
         files.colorize_films(net, films, output, **{n: options[n] for n in names})

@@ -3,9 +3,11 @@
 The fingerprint is a difference hash (N. Krawetz, 2013): whether each of 16 x 16 cells is
 clearly darker than its right neighbor. Two different images of the course's photographs
 differ in at least 23 of the 256 bits, two portraits in at least 17; a portrait that was
-resized, brightened or saved again differs from the first in at most 8. An image that gets
-lighter in one direction only, such as a clear sky, has bits that are nearly all the same.
-They say nothing, so it never counts as a copy.
+resized, brightened or saved again differs from the first in at most 8.
+
+If nearly all bits of an image are equal, they say little: a clear sky only gets lighter in
+one direction. So fewer differences are then allowed, and none at all means no copy if all
+bits are equal.
 """
 
 import cv2
@@ -35,14 +37,14 @@ def find_copies(images: torch.Tensor) -> list[list[int]]:
     images  (N, 3, H, W) uint8 BGR
     """
     hashes, mirrored = fingerprints(images), fingerprints(images.flip(-1))
-    telling = _are_telling(hashes)
+    limit = _max_bits(hashes)
     first = np.arange(len(images))  # the first image of the same picture
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
         bits = np.minimum(
             _differences(hashes[rows], hashes), _differences(hashes[rows], mirrored)
         )
-        same = (bits <= MAX_BITS) & telling[rows, None] & telling
+        same = bits <= np.minimum(limit[rows, None], limit)
         for i, j in zip(*np.nonzero(np.triu(same, start + 1)), strict=True):
             first[first == first[j]] = first[start + i]
     groups: dict[int, list[int]] = {}
@@ -64,19 +66,23 @@ def are_copies(images: torch.Tensor, packed: np.ndarray) -> np.ndarray:
     returns (N,) bool
     """
     others = np.unpackbits(packed, axis=1).astype(bool)
-    others = others[_are_telling(others)]
+    others = others[_max_bits(others) >= 0]
     hashes = fingerprints(images)
     bits = np.full(len(images), CELLS * CELLS)
     if len(others):
         for one in (hashes, fingerprints(images.flip(-1))):
             bits = np.minimum(bits, _differences(one, others).min(axis=1))
-    return (bits <= MAX_BITS) & _are_telling(hashes)
+    return bits <= _max_bits(hashes)
 
 
-def _are_telling(hashes: np.ndarray) -> np.ndarray:
-    """Return (N,) bool: whether some bits of a hash, but not nearly all, are set."""
+def _max_bits(hashes: np.ndarray) -> np.ndarray:
+    """Return in how many bits a copy of each image may differ, (N,); -1: it has none.
+
+    Fewer than half of the bits that are set, or of those that are not.
+    """
     num_set = hashes.sum(axis=1)
-    return (num_set > MAX_BITS) & (num_set < hashes.shape[1] - MAX_BITS)
+    rarer = np.minimum(num_set, hashes.shape[1] - num_set)
+    return np.minimum(MAX_BITS, (rarer + 1) // 2 - 1)
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 from helpers.data import portraits
 from helpers.data.copies import find_copies
 from helpers.data.groups import find_groups
+from helpers.data.image_checks import HEIC
 from helpers.data.images import (
     JPEG_START,
     FolderSource,
@@ -254,11 +255,12 @@ def _jpeg_comment(data: bytes) -> str:
 
 
 def _check_enough(path, num_good: int, skipped: list[tuple[str, str]]) -> None:
-    total = num_good + len(skipped)
-    if len(skipped) > MAX_BAD_SHARE * total:
-        name, reason = skipped[0]
+    damaged = [(name, reason) for name, reason in skipped if reason != HEIC]
+    total = num_good + len(damaged)
+    if len(damaged) > MAX_BAD_SHARE * total:
+        name, reason = damaged[0]
         raise InputError(
-            f"{path}: {len(skipped)} of {total} images cannot be read, e.g. {name!r} "
+            f"{path}: {len(damaged)} of {total} images cannot be read, e.g. {name!r} "
             f"({reason}); remove or replace them (up to {MAX_BAD_SHARE:.0%} are skipped)"
         )
     if num_good < MIN_IMAGES:

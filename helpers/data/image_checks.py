@@ -18,7 +18,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HEIC_STARTS = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms])", re.DOTALL)
-TOO_DEEP = "32 bits per sample; save it with 8 or 16 bits"
+HEIC = "HEIC, which OpenCV cannot read; save it as JPEG"
+TOO_DEEP = "signed or more than 16 bits per sample; save it with 8 or 16 unsigned bits"
 IMAGE_STARTS = re.compile(  # of every format that OpenCV reads
     rb"\xff\xd8|\x89PNG|GIF8|BM|RIFF|II[*+]\0|MM\0[*+]|P[1-7]|\x59\xa6\x6a\x95"
     rb"|\0\0\0.ftyp|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
@@ -37,7 +38,7 @@ def why_header_is_bad(data: bytes) -> str:
     if data.startswith(PNG_START) and (reason := _bad_chunk(data)):
         return reason
     if HEIC_STARTS.match(data):
-        return "HEIC, which OpenCV cannot read; save it as JPEG"
+        return HEIC
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -34,7 +34,7 @@ IMAGE_SUFFIXES = {
     *(".heic", ".heif"),  # refused by name: OpenCV cannot read them
 }
 EXIF_ORIENTATION = 0x0112
-TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 0x0106, 0
+TIFF_EXTRA_SAMPLES, UNASSOCIATED_ALPHA = 0x0152, 2
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 MAX_ARCHIVE_MEMBERS = 100_000
@@ -72,8 +72,8 @@ def decode_picture(data: bytes) -> np.ndarray:
     if data.startswith(JPEG_START):  # JPEG has no alpha
         return image_bgr
     is_deep = image_bgr.dtype == np.uint16
-    if is_tiff and is_deep and _tag(data, TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
-        image_bgr = ~image_bgr  # OpenCV has ignored the tag
+    if is_tiff and is_deep and _is_negative(image_bgr, decode_image(data)):
+        image_bgr = ~image_bgr
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored.dtype != image_bgr.dtype or stored.shape[2:] != (4,):
         return image_bgr
@@ -82,10 +82,20 @@ def decode_picture(data: bytes) -> np.ndarray:
         alpha = _to_upright(alpha, data)  # OpenCV rotates the others
     if alpha.shape != image_bgr.shape[:2]:  # the orientation tag is damaged
         return image_bgr
-    if is_tiff and not is_deep:  # OpenCV has multiplied by alpha
+    if is_tiff and not is_deep and _tag(data, TIFF_EXTRA_SAMPLES) == UNASSOCIATED_ALPHA:
+        # OpenCV has multiplied the colors by alpha.
         colors = image_bgr * (255 / np.maximum(alpha, 1))[:, :, None]
         image_bgr = colors.round().clip(0, 255).astype(np.uint8)
     return np.dstack([image_bgr, alpha])
+
+
+def _is_negative(deep: np.ndarray, upper: np.ndarray) -> bool:
+    """Check 16 bits against their upper 8 bits.
+
+    Only for the latter, OpenCV obeys the tag of a TIFF that counts from white.
+    """
+    found, upper = (deep[::8, ::8] >> 8).astype(np.uint8), upper[::8, ::8]
+    return cv2.absdiff(found, upper).sum() > cv2.absdiff(~found, upper).sum()
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray:

@@ -37,14 +37,19 @@ class Key(NamedTuple):
     name: str
     profile: str
     epochs: int
-    data: str  # hash of the images
     start: str  # the weights that were fine-tuned
+    data: str  # hash of the images
     seed: int
 
     @property
-    def network(self) -> tuple:
-        """The key without the random seed."""
-        return self[:-1]
+    def network(self) -> "Key":
+        """The key that all random seeds share."""
+        return self._replace(seed=0)
+
+    @property
+    def title(self) -> str:
+        """The network's name, and the weights it started from."""
+        return f"{self.name} from {self.start}" if self.start else self.name
 
 
 @dataclass(frozen=True)
@@ -126,15 +131,15 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
     for training in trainings:
         asked, data = training["parameters"], training["data"]["hash"]
         split, seed = asked["split"], asked["seed"]
-        how = asked["profile"], asked["epochs"], data, asked.get("start", "")
-        key = Key(asked["name"], *how, seed)
+        how = asked["profile"], asked["epochs"], asked.get("start", "")
+        key = Key(asked["name"], *how, data, seed)
         entry = found.setdefault(key, Found({}, {}))
         entry.rows[split] = Row.from_json(_first(training["networks"]))
         entry.metrics[split] = training
         limited = get_profile(asked["profile"]).max_images
         profile = asked["profile"] if limited else ""
         for name, row in training.get("baselines", {}).items():
-            same = Key(name, profile, 0, data, "", seed)
+            same = Key(name, profile, 0, "", data, seed)
             baseline = found.setdefault(same, Found({}, {}))
             baseline.rows[split] = Row.from_json(row)
     found = dict(sorted(found.items(), key=lambda item: _position(item[0])))
@@ -183,7 +188,7 @@ def _cells(key: Key, entry: Found, found: dict[Key, Found]) -> dict[str, str]:
 def _name(key: Key, found: dict[Key, Found]) -> str:
     """Return a network's name, extended if needed to tell apart rows of the same name."""
     shown = [k for k in found if k.name == key.name and _is_shown(k, found)]
-    name = f"{key.name} from {key.start}" if key.start else key.name
+    name = key.title
     if key.profile and not key.epochs and len({k.profile for k in shown}) > 1:
         name += f", profile {key.profile}"
     if len({k.data for k in shown}) > 1 and found[key].metrics:
@@ -201,12 +206,12 @@ def _is_shown(key: Key, found: dict[Key, Found]) -> bool:
 
 def _several_splits(found: dict[Key, Found]) -> list[str]:
     """Return a section with the means over several splits of the same images."""
-    by_network: dict[tuple, dict[int, Found]] = {}
+    by_network: dict[Key, dict[int, Found]] = {}
     for key, entry in found.items():
         if entry.row.task != "rgb":
             by_network.setdefault(key.network, {})[key.seed] = entry
     references = {
-        key[-1]: seeds for key, seeds in by_network.items() if key[0] == REFERENCE
+        key.data: seeds for key, seeds in by_network.items() if key.title == REFERENCE
     }
     rows = []
     for network, seeds in by_network.items():
@@ -214,8 +219,8 @@ def _several_splits(found: dict[Key, Found]) -> list[str]:
         if max(counts) < 2:
             continue
         is_map = _first(seeds).row.task == "map"
-        reference = references.get(network[-1], {}) if is_map else {}
-        cells = {"network": network[0], "splits": " + ".join(map(str, counts))}
+        reference = references.get(network.data, {}) if is_map else {}
+        cells = {"network": network.title, "splits": " + ".join(map(str, counts))}
         for split, title in SPLITS.items():
             cells[title] = _spread(seeds, split, "test_mse")
             cells[f"single pass ({split})"] = _spread(seeds, split, "single_pass_mse")

@@ -130,9 +130,13 @@ def _seconds_per_step(
 
     Trains a copy of the network with `fit`, on one minibatch per epoch.
     """
-    one = Datasets(train[: max(2, recipe.batch_size)])  # BatchNorm needs two images
-    short = replace(recipe, num_epochs=REPEATS + 1, patience=0, delta=0.0)
-    history = fit(copy.deepcopy(net), one, short, execution=form, stop=stop)
+    size = max(2, recipe.batch_size)  # training needs two images
+    one = Datasets(train[:size])
+    short = replace(
+        recipe, num_epochs=REPEATS + 1, batch_size=size, patience=0, delta=0.0
+    )
+    how = {"execution": form, "stop": stop, "log": lambda line: None}
+    history = fit(copy.deepcopy(net), one, short, **how)
     if stop.received:
         raise KeyboardInterrupt
     first, *others = history["seconds"]

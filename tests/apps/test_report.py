@@ -371,7 +371,7 @@ def test_a_list_may_have_blank_lines_and_paragraphs(run, images, tmp_path):
 def test_what_typst_refuses_is_one_line(images, tmp_path):
     folder, own = make_run(tmp_path / "run", images), tmp_path / "my.md"
     own.write_text("## Evaluation\n\n[nowhere]()\n")
-    with pytest.raises(WorkFailed, match=r"my\.md: cannot be set \(.*URL"):
+    with pytest.raises(WorkFailed, match=r"my\.md: cannot be typeset \(.*URL"):
         write_report(folder, text=own)
 
 

@@ -45,10 +45,10 @@ def test_other_images_are_not_compared(trained, tmp_path):
 class Faces:
     """The images that are found now."""
 
-    source = "another folder"
+    source, hash = "another folder", "x"
 
     def data_hash(self):
-        return "x"
+        return self.hash
 
     def __len__(self):
         return 5
@@ -108,12 +108,15 @@ def test_each_notebook_s_own_parameters_and_images_are_used(tmp_path, monkeypatc
     )
     study["parameters"] |= {"num_epochs": 5, "faces_80": "faces_80.zip"}
     study["networks"]["one"]["task"] = "rgb"
+    study["data"]["hash"] = "y"
     write_json(tmp_path / "results.json", content)
     loaded, given = [], {}
 
     def load_faces(images, size):
         loaded.append((images, size))
-        return Faces()
+        faces = Faces()
+        faces.hash = "x" if size == 128 else "y"
+        return faces
 
     def run_notebooks(folder, parameters, only, jobs, log):
         given.update(parameters)
@@ -153,14 +156,18 @@ def test_another_machine_is_named():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    "content",
     [
-        ({"notebooks": {"a": {}}}, "not a results file"),
-        ([1], "not a results file"),
-        ({"networks": {"a": {"test_mse": {"mean": 1}}}}, "names no parameters"),
+        {"notebooks": {"a": {}}},
+        {"notebooks": 3},
+        {"notebooks": [1]},
+        [1],
+        {"networks": {"a": {"test_mse": {"mean": 1}}}},
+        {"networks": {"a": 3}, "parameters": {}, "data": {}},
+        {"networks": [], "parameters": {}, "data": {}},
     ],
 )
-def test_wrong_input_is_one_line(content, said, tmp_path):
+def test_wrong_input_is_one_line(content, tmp_path):
     write_json(tmp_path / "x.json", content)
     result = CliRunner().invoke(main, ["reproduce", str(tmp_path / "x.json")])
-    assert result.exit_code == 2 and said in result.output
+    assert result.exit_code == 2 and "not a results file" in result.output

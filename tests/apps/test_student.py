@@ -92,7 +92,7 @@ def test_own_work_is_never_overwritten(course):
         copy_notebooks(course, keep=True, source=course)
     with pytest.raises(InputError, match="is a file"):
         copy_notebooks(copy, source=course)
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be created"):
         copy_notebooks(copy / "inside", source=course)
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from helpers.data import images
+from helpers.data.faces import load_faces
 from helpers.data.images import (
     FolderSource,
     UnreadableImage,
@@ -251,18 +252,39 @@ def test_sixteen_bits_with_alpha_are_kept():
     assert np.array_equal(found, deep)
 
 
-def test_the_colors_of_a_tiff_are_not_multiplied_by_its_alpha():
-    found = decode_picture(saved(pillow_alpha(with_alpha()), "TIFF"))
+@pytest.mark.parametrize("writer", ["Pillow", "OpenCV"])  # with and without a tag
+def test_the_colors_of_a_tiff_are_not_multiplied_by_its_alpha(writer):
+    data = saved(pillow_alpha(with_alpha()), "TIFF")
+    if writer == "OpenCV":
+        data = cv2.imencode(".tiff", with_alpha())[1].tobytes()
+    found = decode_picture(data)
     assert np.array_equal(found[..., 3], with_alpha()[..., 3])
     solid = with_alpha()[..., 3] > 100  # OpenCV rounds the product with a small alpha
     assert_scene(np.where(solid[..., None], found[..., :3], scene()), 2)
 
 
-def test_a_sixteen_bit_tiff_that_counts_from_white_is_no_negative():
+def big_endian(data: bytes, gray: np.ndarray) -> bytes:
+    """Return a TIFF of one strip of 16-bit gray with the other order of bytes."""
+    start, number = struct.unpack("<IH", data[4:8] + data[8:10])
+    assert start == 8
+    fields = [struct.unpack_from("<HHII", data, 10 + 12 * n) for n in range(number)]
+    short = [((tag, 3, 1), value) for tag, kind, _, value in fields if kind in (3, 4)]
+    head = struct.pack(">2sHIH", b"MM", 42, 8, len(short))
+    end = 8 + 2 + 12 * len(short) + 4
+    for (tag, kind, count), value in short:
+        value = {273: end, 279: gray.nbytes}.get(tag, value)
+        head += struct.pack(">HHIHxx", tag, kind, count, value)
+    return head + bytes(4) + gray.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_sixteen_bit_tiff_that_counts_from_white_is_no_negative(order):
     gray = np.random.default_rng(0).integers(0, 65536, (9, 7), np.uint16)
     data = bytearray(saved(Image.fromarray(gray), "TIFF"))
     tag = data.find(struct.pack("<HHI", 262, 3, 1))  # PhotometricInterpretation
     data[tag + 8] = 0
+    if order == ">":
+        data = big_endian(bytes(data), gray)
     found = decode_picture(bytes(data))
     assert np.array_equal(found[..., 0], 65535 - gray)
     assert np.abs(decode_image(bytes(data))[..., 0] - (65535 - gray) / 257).max() < 2
@@ -275,7 +297,7 @@ def test_thirty_two_bits_are_refused_by_name(mode):
     if mode != "RGB":
         data = saved(pillow("L").convert(mode), "TIFF")
     for decode in (decode_image, decode_picture):
-        with pytest.raises(UnreadableImage, match="save it with 8 or 16 bits"):
+        with pytest.raises(UnreadableImage, match="save it with 8 or 16 unsigned bits"):
             decode(data)
 
 
@@ -285,6 +307,12 @@ def test_the_pictures_of_an_iphone_are_refused_by_name(tmp_path):
         decode_image(heic)
     (tmp_path / "IMG_1.HEIC").write_bytes(heic)
     assert FolderSource(tmp_path).names == ["IMG_1.HEIC"]
+    for number in range(10):
+        write_image(
+            tmp_path / f"{number}.png", np.full((64, 64, 3), 20 * number, np.uint8)
+        )
+    faces = load_faces(str(tmp_path))  # more than 5 % are HEIC, but nothing is damaged
+    assert len(faces) == 10 and [name for name, _ in faces.skipped] == ["IMG_1.HEIC"]
 
 
 def test_without_stderr_a_jpeg_is_decoded(monkeypatch):

@@ -82,6 +82,25 @@ def test_a_fine_tuned_network_is_another_row_that_names_its_start():
     assert "1.000e-05" in lines_with(page, "| report000/sigmoid from portrait |")[0]
 
 
+def test_each_set_of_images_has_its_own_reference():
+    def runs(name, data_hash, mse, start=""):
+        for seed in (4, 5):
+            run = training(name, mse=mse)
+            run["parameters"] |= {"seed": seed, "start": start}
+            run["data"] |= {"hash": data_hash, "source": f"{data_hash}.zip"}
+            yield run
+
+    each = [("a", 4e-4), ("b", 1e-4)]
+    trainings = [x for data, mse in each for x in runs("best/plain", data, mse)]
+    trainings += [x for data, mse in each for x in runs("maps/3", data, 1.1 * mse)]
+    trainings += runs("best/plain", "b", 2e-4, "portrait")
+    page = leaderboard_page(trainings).partition("## Over several splits")[2]
+    assert page.count("+10% (+10%, +10%)") == 2
+    assert len(lines_with(page, "| best/plain |")) == 2
+    (tuned,) = lines_with(page, "| best/plain from portrait |")
+    assert "+100% (" in tuned
+
+
 def test_a_split_by_folders_has_a_column_of_its_own():
     page = leaderboard_page([training(split="folders"), training("maps/3")])
     assert "| folders train and val |" in page

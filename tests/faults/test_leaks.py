@@ -106,6 +106,19 @@ def test_clear_skies_are_not_taken_for_copies():
         assert find_copies(images.contiguous()) == []
 
 
+@pytest.mark.parametrize("side", [3, 8, 20, 40])
+def test_small_objects_on_white_are_copies_only_of_themselves(side):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), np.uint8)
+    images = torch.full((6, 3, 128, 128), 255, dtype=torch.uint8)
+    for number, place in enumerate((8, 40, 70)):
+        for copy in (number, number + 3):
+            images[copy, :, place : place + side, place : place + side] = (
+                torch.from_numpy(noise[number])
+            )
+    assert find_copies(images) == [[0, 3], [1, 4], [2, 5]]
+    assert are_copies(images[:3], pack(fingerprints(images[3:]))).all()
+
+
 @pytest.fixture(scope="module")
 def trained(portraits, tmp_path_factory):
     """A folder with 40 portraits, and the weights of a regressor trained on 36 of them."""
