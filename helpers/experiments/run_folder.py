@@ -20,8 +20,8 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 
-from helpers.data.faces import FaceSet, Split
-from helpers.data.images import write_image
+from helpers.data.faces import FaceSet, Split, find_images
+from helpers.data.images import open_source, write_image
 from helpers.evaluation.figures import compare_with_published
 from helpers.evaluation.small_png import use_small_png
 from helpers.evaluation.task import TASKS
@@ -44,6 +44,7 @@ from helpers.training.execution import choose_device, keep_freed_memory, set_see
 
 SCHEMA = 2
 MAX_SEED = 2**32 - 1
+MIN_IMAGES = 60
 RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # overrides the default run folder
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
 
@@ -142,7 +143,11 @@ def start_run(notebook: str, **parameters) -> Run:
 
 
 def check_values(parameters: Mapping) -> None:
-    """Raise InputError if a notebook's parameter has a wrong type or value."""
+    """Raise InputError if a notebook's parameter has a wrong type or value.
+
+    The images must be at least `MIN_IMAGES`: with fewer, some test sets would be too small
+    for the figures.
+    """
     for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
         value = parameters.get(name, "")
         if not isinstance(value, str):
@@ -158,6 +163,12 @@ def check_values(parameters: Mapping) -> None:
     if parameters.get("device", "auto") not in ("auto", "cpu", "cuda"):
         choose_device(parameters["device"])  # it names the choices
     get_profile(parameters.get("profile", "quick"))
+    images = find_images(parameters.get("images", ""))
+    if images and (number := len(open_source(images).names)) < MIN_IMAGES:
+        raise InputError(
+            f"{images}: {number} images; the notebooks need at least {MIN_IMAGES} "
+            "(`deepcolor train` and `evaluate` work with fewer)"
+        )
 
 
 def default_run_dir(profile: str, run_dir: str = "") -> Path:

@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from helpers.data.course import course_data
 from helpers.data.faces import FaceSet, split_faces
+from helpers.data.images import write_image
 from helpers.data.pairs import study_data
 from helpers.evaluation.evaluate import Evaluation, evaluate
 from helpers.evaluation.metrics import Estimate
@@ -73,6 +75,13 @@ def test_a_wrong_parameter_is_named_before_any_work(wrong, tmp_path):
     with pytest.raises(InputError, match=next(iter(wrong))):
         start(tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images_are_refused_before_any_work(tmp_path):
+    for number in range(12):
+        write_image(tmp_path / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+    with pytest.raises(InputError, match="12 images; the notebooks need at least 60"):
+        start(tmp_path, images=str(tmp_path))
 
 
 def test_the_profile_is_read_and_one_number_can_be_overridden(tmp_path):
