@@ -60,6 +60,7 @@ def fit(
                 with execution.autocast(state.device):
                     y = forward(net.inputs(minibatch))
                 loss = net.loss(y, minibatch)
+                del y  # frees what only a second use of it would need
                 distributed.weighted(loss, mine, index).backward()
                 state.check_finite(loss, index)  # raises TrainingDiverged
                 state.optimizer.step()

@@ -62,13 +62,17 @@ def networks(draw):
     return nn.Sequential(*layers), x
 
 
-def run(net, x, mode=True, dtype=torch.float32, loss=F.mse_loss):
-    """Return outputs, loss, gradients and buffers of one step, by name."""
+def run(net, x, mode=True, dtype=torch.float32, loss=F.mse_loss, shape=None):
+    """Return outputs, loss, gradients and buffers of one step, by name.
+
+    shape  of the output, if it is known: asking for it would compute the output before the
+           loss, and not together with it
+    """
     net = net.to(dtype).train(mode)
     x = x.to(dtype, copy=True).requires_grad_()
     y = net(x)
     generator = torch.Generator().manual_seed(1)
-    target = torch.rand(y.shape, generator=generator).to(dtype)
+    target = torch.rand(shape or y.shape, generator=generator).to(dtype)
     error = loss(y, target)
     error.backward()
     found = {"y": y.detach() + 0, "loss": error.detach(), "input": x.grad}
@@ -86,7 +90,7 @@ def assert_agree(net, x, mode=True, tolerance=1e-5, loss=F.mse_loss):
     exact = run(copy.deepcopy(net), x, mode, torch.float64, loss)
     known, copied = run(copy.deepcopy(net), x, mode, loss=loss), copy.deepcopy(net)
     with narrow(copied):
-        found = run(copied, x, mode, loss=loss)
+        found = run(copied, x, mode, loss=loss, shape=known["y"].shape)
     assert found.keys() == known.keys()
     gradients = {"input", *(name for name, _ in net.named_parameters())}
     largest = max(
@@ -103,6 +107,38 @@ def assert_agree(net, x, mode=True, tolerance=1e-5, loss=F.mse_loss):
         error = (found[name] - exact[name]).abs().max().item()
         rounding = (value - exact[name]).abs().max().item()
         assert error <= tolerance * scale + 10 * rounding, name
+
+
+def test_the_loss_is_computed_together_with_the_output(monkeypatch):
+    """Otherwise, these tests would not compare the way that training takes."""
+    engine.prepare()
+    joined, really_compute = [], engine._Delayed.compute
+
+    def compute(y, target=None):
+        joined.append(target is not None)
+        return really_compute(y, target)
+
+    monkeypatch.setattr(engine._Delayed, "compute", compute)
+    assert_agree(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1)), torch.rand(9, 1, 8, 8))
+    assert joined == [True, False]  # `run` then returns the output, too
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 8, 3, 1, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(8, 2, 3)],
+        [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)],
+        [nn.Conv2d(3, 2, 3)],
+        [nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.ConvTranspose2d(5, 2, 4, 2, 1)],
+    ],
+)
+def test_layers_that_do_not_fit_raise_pytorch_s_error(layers):
+    net, x = nn.Sequential(*layers), torch.rand(9, 1, 16, 16)
+    with pytest.raises(RuntimeError) as known:
+        net(x)
+    with narrow(net), pytest.raises(RuntimeError) as found:
+        net(x).sum()
+    assert str(found.value) == str(known.value)
 
 
 @slow

@@ -86,9 +86,10 @@ def _forward(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     """Compute `nn.Sequential.forward`, its narrow stages with compiled loops."""
     rest = list(layers)
     while rest:
-        chain = []
-        while _is_supported(x) and (stage := _next_stage(rest)):
+        chain, maps = [], x.shape[1] if x.dim() == 4 else 0
+        while _is_supported(x) and (stage := _next_stage(rest, maps)):
             chain.append(stage)
+            maps = stage[1].out_channels
         if not chain:
             x = rest.pop(0)(x)
             continue
@@ -106,15 +107,21 @@ def _is_supported(x: torch.Tensor) -> bool:
     return is_plain and not torch.is_autocast_enabled("cpu")
 
 
-def _next_stage(layers: list) -> tuple | None:
-    """Remove the layers of a stage from the list; return its shape, conv and norm."""
+def _next_stage(layers: list, maps: int) -> tuple | None:
+    """Remove the layers of a stage from the list; return its shape, conv and norm.
+
+    maps  those of its input. Layers made for another number are left to PyTorch, which
+          raises its own error; the compiled loops would read and write beyond their arrays.
+    """
     from helpers.training.narrow.stages import shape_of
 
     shape = shape_of(layers[0], MAX_MAPS) if layers and _is_bare(layers[0]) else None
-    if shape is None:
+    if shape is None or layers[0].in_channels != maps:
         return None
     conv, norm = layers.pop(0), None
     if layers and type(layers[0]) is nn.BatchNorm2d and _is_bare(layers[0]):
+        if layers[0].num_features != conv.out_channels:
+            return shape, conv, norm
         norm = layers.pop(0)
     if (
         layers
@@ -190,7 +197,9 @@ class _Chain(torch.autograd.Function):
             extra = [*gradients[:2], *map(torch.from_numpy, more)]
         z = map(torch.from_numpy, run.z[1:])
         ctx.save_for_backward(x.contiguous(), *z, *extra, *params)
-        ctx.num_z, run.z = len(run.z), None  # autograd decides how long they are kept
+        ctx.num_z = len(run.z)
+        if target is None:
+            run.z = None  # autograd decides how long they are kept
         return y
 
     @staticmethod
