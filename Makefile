@@ -38,7 +38,8 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-# Update requirements.lock to the newest versions within the ranges in pyproject.toml.
+# Update requirements.lock: this torch, built for the CPU, and the newest versions of the
+# others within the ranges in pyproject.toml.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet torch==2.13.0 "setuptools>=77" -e ".[test]"

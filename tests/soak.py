@@ -1,10 +1,10 @@
 """Train, kill, resume, evaluate and colorize in a loop, for a given time: `make soak`.
 
-Each round trains a network by the command line and kills it at random moments with random
-signals until it finishes. Its weights must equal those of an unbroken run, bit for bit. The
-network then colorizes the photographs in this process, whose memory must not grow. At the
-end of each round, no photograph may have changed, no result may be missing, and no
-temporary file or process may be left.
+Each round trains a network by the command line, with plain PyTorch, and kills it at random
+moments with random signals until it finishes. Its weights must equal those of an unbroken
+run, bit for bit. The network then colorizes the photographs in this process, whose memory
+must not grow. At the end of each round, no photograph may have changed, no result may be
+missing, and no temporary file or process may be left.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def soak(
     """
     draw, end = random.Random(seed), time.monotonic() + 60 * minutes
     done = dict.fromkeys(("rounds", "kills", "photographs"), 0)
-    memory, ours = [], _children()
+    memory = []
     with tempfile.TemporaryDirectory() as folder:
         photographs, unbroken = Path(folder, "photographs"), {}
         write_portraits(photographs, num_sitters=6, shots=5)
@@ -64,7 +64,7 @@ def soak(
             assert _hash(weights) == unbroken[name], f"{name}: other weights"
             done["photographs"] += _use(weights, photographs, run_dir / "colorized")
             assert _content(photographs) == before, "a photograph has changed"
-            _assert_nothing_left(run_dir, ours)
+            _assert_nothing_left(run_dir)
             done["rounds"] += 1
             memory.append(psutil.Process().memory_info().rss)
             print(f"{name:<20} {done}, {memory[-1] / 2**20:.0f} MiB", flush=True)
@@ -109,16 +109,14 @@ def _use(weights: Path, photographs: Path, output: Path) -> int:
     return count
 
 
-def _assert_nothing_left(run_dir: Path, ours: set[psutil.Process]) -> None:
-    """`ours` ran before the soak: pytest keeps other tests' forkserver, for example."""
+def _assert_nothing_left(run_dir: Path) -> None:
+    """Check for temporary files, and for processes that name the folder."""
     kept = {".lock"}
     hidden = {file.name for file in run_dir.rglob(".*")} - kept
     assert not hidden, f"left behind: {hidden}"
-    assert not (new := _children() - ours), f"still running: {new}"
-
-
-def _children() -> set[psutil.Process]:
-    return set(psutil.Process().children(recursive=True))
+    found = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
+    left = [p for p in found if any(str(run_dir) in x for x in p.info["cmdline"])]
+    assert not left, f"still running: {left}"
 
 
 def _weights(run_dir: Path, name: str) -> Path:

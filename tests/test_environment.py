@@ -37,6 +37,10 @@ def test_the_lock_pins_every_line_and_no_package_twice():
 
 def test_torch_is_pinned_for_every_kind_of_machine():
     assert "torch==2.13.0" in (PROJECT / "requirements.lock").read_text().splitlines()
+    of_cuda = [r.name for r in LOCK if r.name.startswith(("nvidia", "triton"))]
+    assert not of_cuda, (
+        "the lock was made with torch for CUDA, which not all can install"
+    )
 
 
 @pytest.mark.parametrize("declared", DECLARED, ids=lambda r: r.name)

@@ -50,9 +50,7 @@ def evaluate_weights(
     if hints and not isinstance(net, HintedUNet):
         raise InputError(f"{weights}: does not accept color hints; omit --hints")
     task = task_of(net)
-    others = {name: load_weights(find_weights(name))[0] for name in against}
-    for name, other in others.items():
-        _check_comparable((weights, name), (net, other))
+    others = {name: _load_comparable(name, weights, net) for name in against}
     faces = load_faces(images, size=net.size)
     log(faces.describe())
     index, where, training = slice(None), "", None
@@ -146,6 +144,13 @@ def compare_weights(
         figure = result.estimates[task.headline]
         log(f"{given}: {task.headline} {task.scale} {figure}{passes}")
     log(f"first minus second: {results[0].minus(results[1])}")
+
+
+def _load_comparable(name: str, weights: str, net):
+    """Load the network `name`, to be compared with `net` of `weights`."""
+    other = load_weights(find_weights(name))[0]
+    _check_comparable((weights, name), (net, other))
+    return other
 
 
 def _check_comparable(weights: Sequence[str], nets: Sequence) -> None:

@@ -8,6 +8,7 @@ Another author's solution needs a file `submission.py` next to its notebooks; RE
 import importlib.util
 import os
 import sys
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from helpers.apps.film import FILM_SUFFIXES
 from helpers.apps.runner import NOTEBOOKS
 from helpers.data.augment import augment_copies
 from helpers.data.faces import (
@@ -223,11 +225,11 @@ class OtherSubmission:
 
     def report(self) -> Path | None:
         """Return the written report."""
-        return _first(self.folder, "*report*.pdf")
+        return _first(self.folder, "*report*.pdf")  # in any case
 
     def tour(self) -> Path | None:
         """Return the film of the tour."""
-        return _first(self.folder, "videotour/*.mp4")
+        return _film(self.folder)
 
 
 def open_submission(folder: Path, images: str = "") -> RunSubmission | OtherSubmission:
@@ -258,8 +260,12 @@ def find_tour(run_dir: Path) -> Path | None:
     The project is two levels up, as in outputs/quick; in a zip that was handed in, too.
     """
     folders = (run_dir, *Path(os.path.abspath(run_dir)).parents[1:2])
-    found = (_first(folder, "videotour/*.mp4") for folder in folders)
-    return next(filter(None, found), None)
+    return next(filter(None, map(_film, folders)), None)
+
+
+def _film(folder: Path) -> Path | None:
+    films = (_first(folder / "videotour", f"*{suffix}") for suffix in FILM_SUFFIXES)
+    return next(filter(None, films), None)
 
 
 def read_square(data: bytes) -> torch.Tensor:
@@ -277,7 +283,9 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _first(folder: Path, pattern: str) -> Path | None:
-    return next(iter(sorted(folder.glob(pattern))), None)
+    """Return the first file whose name matches, whether in capitals or not."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return next((x for x in files if fnmatch(x.name.lower(), pattern)), None)
 
 
 def _import(path: Path) -> ModuleType:

@@ -187,20 +187,14 @@ def train_one(
         if is_first and not (folder / "checkpoint.pt").exists():
             write_json(folder / "parameters.json", parameters)
         data = load_data(experiment, row, images, split, seed)
-        log(data.faces.describe())
-        _log_limits(data, row, start, log)
+        _log_data(data, row, start, log)
         stop = StopSignals()
-        tune = partial(choose_execution, without=without, stop=stop, log=log)
         how = {"num_epochs": epochs, "seed": seed, "device": device, "start": start}
         how |= {"checkpoint": folder / "checkpoint.pt", "stop": stop, "log": log}
-        trained = train_experiment(
-            name,
-            data,
-            row,
-            **how,
-            tune=(lambda *_: PLAIN) if plain or distributed.count() > 1 else tune,
-            after_epoch=_board(folder, data, experiment) if tensorboard else None,
-        )
+        tune = partial(choose_execution, without=without, stop=stop, log=log)
+        how["tune"] = (lambda *_: PLAIN) if plain or distributed.count() > 1 else tune
+        how["after_epoch"] = _board(folder, data, experiment) if tensorboard else None
+        trained = train_experiment(name, data, row, **how)
         if stop.received:
             raise KeyboardInterrupt
         if is_first:
@@ -246,14 +240,14 @@ def _seen(data: CourseData | StudyData, start: str) -> np.ndarray:
     return seen if before is None else np.concatenate([before, seen])
 
 
-def _log_limits(data, profile: Profile, start: str, log) -> None:
-    """Log how many images are left out, and whether `start` has seen test images."""
+def _log_data(data, profile: Profile, start: str, log) -> None:
+    """Log the images, how many are left out, and whether `start` has seen test images."""
+    log(data.faces.describe())
     used, total = len(data.split.train), len(data.faces) - len(data.split.test)
     if used < total:
         log(f"profile {profile.name} trains on {used} of {total} training images")
     if start:
-        test = data.faces.images[data.split.test]
-        count_trained_on(start, test, log)
+        count_trained_on(start, data.faces.images[data.split.test], log)
 
 
 def _log_difference(start: str, trained: Trained, data, log) -> None:

@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from helpers.apps.grade import _unpacked, grade
 from helpers.apps.rubric import COMPONENTS, places_of, read_outline
 from helpers.apps.runner import NOTEBOOKS
-from helpers.apps.submission import find_tour
+from helpers.apps.submission import find_tour, open_submission
 from helpers.cli import main
 from helpers.data.faces import load_faces
 from helpers.files import PROJECT, InputError, read_json
@@ -338,6 +338,17 @@ def test_the_film_of_a_run_folder_is_in_it_or_in_its_project(tmp_path):
         find_tour(project / "outputs" / "quick") == project / "videotour" / "tour.mp4"
     )
     assert find_tour(tmp_path / "disk" / "quick") is None
+
+
+def test_the_names_of_report_and_film_may_have_capitals(tmp_path):
+    shutil.copy(SOLUTION / "submission.py", tmp_path)
+    (tmp_path / "reported.txt").write_text("{}")
+    (tmp_path / "videotour").mkdir()
+    for name in ("Final_Report.PDF", "videotour/Tour.WEBM"):
+        (tmp_path / name).write_bytes(b"x")
+    work = open_submission(tmp_path)
+    assert work.report() == tmp_path / "Final_Report.PDF"
+    assert work.tour() == tmp_path / "videotour" / "Tour.WEBM"
 
 
 def test_a_zip_with_a_password_is_refused(tmp_path):
