@@ -38,7 +38,7 @@ def fit(
     stop         receives Ctrl-C, TERM and USR1; the net then has the weights so far, the
                  best ones if there is a validation set
 
-    Under torchrun, processes share every minibatch; rank 0 writes and logs. Raises InputError
+    Under torchrun, processes share a minibatch; rank 0 writes and logs. Raises InputError
     for another run's checkpoint, TrainingDiverged if a loss or gradient is not finite.
     """
     state = TrainingState(net, data, recipe, seed, execution or default_execution(net))
