@@ -305,7 +305,10 @@ def _data_lines(results: dict) -> list[str]:
         if data["synthetic"]:
             line += " (**synthetic: not comparable with published figures**)"
         notebooks.setdefault(line, []).append(notebook[:2])
-    return [f"- Notebook {', '.join(used)}: {line}" for line, used in notebooks.items()]
+    return [
+        f"- Notebook{'s' * (len(used) > 1)} {', '.join(used)}: {line}"
+        for line, used in notebooks.items()
+    ]
 
 
 def _comparable(row: Row, data: dict) -> Row:
