@@ -170,7 +170,8 @@ def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
     """Plot loss and accuracy in the ablation study against the epoch.
 
     Training curves (solid) show a sample of the training set, evaluated in the same way
-    as the validation set (dashed, with a hollow marker every fifth epoch).
+    as the validation set (dashed, with a hollow marker every fifth epoch, or at each of
+    fewer than five).
     """
     fig, axes = _subplots(1, 2, 4, 3.2)
     for ax, figure in zip(axes.flat, ("mse", "accuracy"), strict=True):
@@ -179,10 +180,11 @@ def accuracy_curves(histories: Mapping[str, dict]) -> Figure:
         ):
             color, epochs = NETWORK_COLOR.format(number), history["epoch"]
             ax.plot(epochs, history[f"sample_{figure}"], "-", color=color, linewidth=1)
-            fifth = [n for n, epoch in enumerate(epochs) if epoch % 5 == 0]
+            step = 5 if len(epochs) >= 5 else 1  # a single epoch is a marker only
+            marked = [n for n, epoch in enumerate(epochs) if epoch % step == 0]
             ax.plot(epochs, history[f"validation_{figure}"], "--", color=color,
                     linewidth=1, marker=marker, markersize=5, markerfacecolor="none",
-                    markevery=fifth, label=name)  # fmt: skip
+                    markevery=marked, label=name)  # fmt: skip
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3, which="both")

@@ -93,12 +93,13 @@ def test_each_network_has_its_own_marker_hollow_for_the_test_set():
     assert list(ax.get_xticks()) == [1, 10, 20]
 
 
-def test_validation_curves_are_marked_at_every_fifth_epoch():
-    curve = [0.1] * 12
+@pytest.mark.parametrize(("epochs", "marked"), [(12, [4, 9]), (1, [0])])
+def test_validation_curves_are_marked_at_every_fifth_epoch(epochs, marked):
+    curve = [0.1] * epochs
     keys = [f"{s}_{m}" for s in ("sample", "validation") for m in ("mse", "accuracy")]
-    history = {"epoch": list(range(1, 13))} | dict.fromkeys(keys, curve)
+    history = {"epoch": list(range(1, epochs + 1))} | dict.fromkeys(keys, curve)
     for ax in figures.accuracy_curves({"one": history, "two": history}).axes:
         training, validation = ax.lines[::2], ax.lines[1::2]
         assert {line.get_marker() for line in training} == {"None"}
         assert [line.get_marker() for line in validation] == ["o", "s"]
-        assert all(line.get_markevery() == [4, 9] for line in validation)
+        assert all(line.get_markevery() == marked for line in validation)
