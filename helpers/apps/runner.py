@@ -172,7 +172,10 @@ def check_parameters(
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"use {', '.join(known)}"
-            raise InputError(f"parameter {name!r}: unknown to the notebooks; {hint}")
+            option = " (--epochs)" if name == "num_epochs" else ""
+            raise InputError(
+                f"parameter {name!r}{option}: unknown to the notebooks; {hint}"
+            )
     return {
         notebook: {
             name: _typed(name, value, types[name])

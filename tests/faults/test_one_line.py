@@ -74,6 +74,11 @@ def test_settings_that_no_network_can_have(name, message):
     assert "error: " in refused("train", name)
 
 
+def test_epochs_of_a_notebook_that_trains_nothing(tmp_path):
+    output = refused("run", "--only", "01", "--epochs", 1, "--run-dir", tmp_path)
+    assert "parameter 'num_epochs' (--epochs): unknown to the notebooks" in output
+
+
 def test_a_sweep_into_a_file(tmp_path):
     (tmp_path / "sweep").write_text("mine")
     output = refused("sweep", "maps/3", "--run-dir", tmp_path, "--images", "portraits")
