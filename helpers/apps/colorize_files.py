@@ -184,7 +184,7 @@ def check_films(films: list[Path], folder: Path, force: bool, for_photographs: b
     for_photographs  whether an option was given that is for photographs only
     """
     taken = {}
-    one_file = ignores_case(folder) if films else False
+    one_file = films and ignores_case(folder)
     for film in films:
         target = _film_target(film, folder)
         key = str(target).casefold() if one_file else str(target)

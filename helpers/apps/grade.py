@@ -145,11 +145,11 @@ def _unpacked(file: Path, scratch: Path) -> Path:
         ) from error
     found = [*scratch.rglob(ADAPTER), *scratch.rglob("results.json")]
     if found:
-        return min((path.parent for path in found), key=_unlikely)
+        return min((path.parent for path in found), key=_sort_key)
     raise InputError(f"{file}: holds no results.json and no submission.py; see README")
 
 
-def _unlikely(folder: Path) -> tuple[bool, int, str]:
+def _sort_key(folder: Path) -> tuple[bool, int, str]:
     """Return a sort key: folders with notebooks first, then those nearest to the top."""
     has_notebooks = any(folder.glob("*.ipynb")) or any(folder.glob("*/*.ipynb"))
     return not has_notebooks, len(folder.parts), str(folder)

@@ -225,7 +225,7 @@ class OtherSubmission:
 
     def report(self) -> Path | None:
         """Return the written report."""
-        return _first(self.folder, "*report*.pdf")  # in any case
+        return _first(self.folder, "*report*.pdf")
 
     def tour(self) -> Path | None:
         """Return the film of the tour."""

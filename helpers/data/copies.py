@@ -5,9 +5,8 @@ clearly darker than its right neighbor. Two different images of the course's pho
 differ in at least 23 of the 256 bits, two portraits in at least 17; a portrait that was
 resized, brightened or saved again differs from the first in at most 8.
 
-If nearly all bits of an image are equal, they say little: a clear sky only gets lighter in
-one direction. So fewer differences are then allowed, and none at all means no copy if all
-bits are equal.
+If nearly all bits of an image are equal, as in a clear sky, which only gets lighter in one
+direction, its copies may differ in fewer bits. If all are equal, it never counts as a copy.
 """
 
 import cv2

@@ -72,7 +72,7 @@ def decode_picture(data: bytes) -> np.ndarray:
     if data.startswith(JPEG_START):  # JPEG has no alpha
         return image_bgr
     is_deep = image_bgr.dtype == np.uint16
-    if is_tiff and is_deep and _is_negative(image_bgr, decode_image(data)):
+    if is_tiff and is_deep and _is_negative(image_bgr, _decode(data, cv2.IMREAD_COLOR)):
         image_bgr = ~image_bgr
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored.dtype != image_bgr.dtype or stored.shape[2:] != (4,):

@@ -44,7 +44,9 @@ from helpers.training.execution import choose_device, keep_freed_memory, set_see
 
 SCHEMA = 2
 MAX_SEED = 2**32 - 1
-MIN_IMAGES = 60
+MIN_NOTEBOOK_IMAGES = (
+    60  # with fewer, some test sets would be too small for the figures
+)
 RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # overrides the default run folder
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
 
@@ -143,11 +145,7 @@ def start_run(notebook: str, **parameters) -> Run:
 
 
 def check_values(parameters: Mapping) -> None:
-    """Raise InputError if a notebook's parameter has a wrong type or value.
-
-    The images must be at least `MIN_IMAGES`: with fewer, some test sets would be too small
-    for the figures.
-    """
+    """Raise InputError for a parameter of a wrong type or value, or for too few images."""
     for name in ("profile", "images", "split", "device", "run_dir", "faces_80"):
         value = parameters.get(name, "")
         if not isinstance(value, str):
@@ -164,9 +162,9 @@ def check_values(parameters: Mapping) -> None:
         choose_device(parameters["device"])  # it names the choices
     get_profile(parameters.get("profile", "quick"))
     images = find_images(parameters.get("images", ""))
-    if images and (number := len(open_source(images).names)) < MIN_IMAGES:
+    if images and (number := len(open_source(images).names)) < MIN_NOTEBOOK_IMAGES:
         raise InputError(
-            f"{images}: {number} images; the notebooks need at least {MIN_IMAGES} "
+            f"{images}: {number} images; the notebooks need at least {MIN_NOTEBOOK_IMAGES} "
             "(`deepcolor train` and `evaluate` work with fewer)"
         )
 
