@@ -20,6 +20,7 @@ from helpers.cli.options import (
     force_option,
     images_option,
     jobs_option,
+    notebook_data_options,
     output_option,
     profile_option,
     run_dir_option,
@@ -42,7 +43,7 @@ def main(debug: bool):
 
 
 @main.command()
-@data_options
+@notebook_data_options
 @click.option(
     "--seed", type=SEED, help="Random seed; by default, the one in the notebooks."
 )

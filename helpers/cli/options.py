@@ -41,6 +41,13 @@ split_option = click.option(
     show_default=True,
     help="groups: no sitter is in both sets. folders: the sets are named train and val.",
 )
+notebook_split_option = click.option(
+    "--split",
+    default="random",
+    type=click.Choice(["random", "groups"]),
+    show_default=True,
+    help="groups: no sitter is in both sets.",
+)
 device_option = click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"])
 )
@@ -114,16 +121,15 @@ def _with_options(command, options):
     return command
 
 
-def data_options(command):
+def data_options(command, split=split_option):
     """Add the options that run, train and sweep share."""
-    options = [
-        profile_option,
-        images_option,
-        split_option,
-        run_dir_option,
-        device_option,
-    ]
+    options = [profile_option, images_option, split, run_dir_option, device_option]
     return _with_options(command, options)
+
+
+def notebook_data_options(command):
+    """Add the same options, but only the splits that the notebooks can use."""
+    return data_options(command, notebook_split_option)
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

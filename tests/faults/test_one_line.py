@@ -79,6 +79,12 @@ def test_epochs_of_a_notebook_that_trains_nothing(tmp_path):
     assert "parameter 'num_epochs' (--epochs): unknown to the notebooks" in output
 
 
+def test_a_split_that_the_notebooks_do_not_have():
+    assert "'folders' is not one of 'random', 'groups'" in refused(
+        "run", "--split", "folders"
+    )
+
+
 def test_a_sweep_into_a_file(tmp_path):
     (tmp_path / "sweep").write_text("mine")
     output = refused("sweep", "maps/3", "--run-dir", tmp_path, "--images", "portraits")
