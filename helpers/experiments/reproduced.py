@@ -18,8 +18,9 @@ HEADING = "## Published results and ours"
 NOTE = (
     "*Ours*: our longest run on the random split, with its number of epochs (report 003's "
     "rule ends some runs early); in brackets, the 95% interval for the choice of test "
-    "images. *Ours at best*: our best result in the same task; an MSE is the mean over "
-    "several random splits, an accuracy a single run. *Reproduced*: within 15% of the "
+    "images. With several random splits, their mean and, in parentheses, the lowest and "
+    "highest result. *Ours at best*: our best result in the same task; an MSE is the mean "
+    "over several random splits, an accuracy a single run. *Reproduced*: within 15% of the "
     "published MSE, or 0.02 of the accuracy. *Open*: our run is shorter than the published "
     "one; in report 003, whose rule decides, shorter than 40% of it."
 )
@@ -35,7 +36,8 @@ class Compared:
     """A published result beside ours.
 
     best             our best result for the same task
-    cell             our result and its interval as the page gives them, or ""
+    cell             our result and its interval, or its mean and range over several
+                     splits, as the page gives them, or ""
     epochs           the number of epochs trained, 0 for a network that was not trained
     """
 
@@ -57,7 +59,7 @@ class Compared:
 
     @property
     def ours(self) -> list[float]:
-        """Return our result and both ends of its interval; [] if there is none."""
+        """Return our result and both ends of its interval or range; [] if none."""
         return [float(x) for x in re.findall(NUMBER, self.cell)]
 
     @property
@@ -77,7 +79,8 @@ class Compared:
         relative = f"{abs(change) / self.published:.0%}"
         relative += " smaller" if change < 0 else " larger"
         if low <= self.published <= high:
-            return f"{relative}, but the interval contains it"
+            kind = "interval" if "[" in self.cell else "range"
+            return f"{relative}, but the {kind} contains it"
         return f"no: {relative}"
 
     def cells(self) -> dict[str, str]:
@@ -97,6 +100,7 @@ def compare(page: str) -> list[Compared]:
     """Compare each published result with the longest run on the page of results."""
     rows = list(_rows(page))
     best = _best(rows)
+    means = {_name(x): x["random split"] for x in rows if x.get("splits")}
     compared = []
     for name, experiment in EXPERIMENTS.items():
         if experiment.mse is None:
@@ -106,7 +110,7 @@ def compare(page: str) -> list[Compared]:
         ours = [x for x in rows if _name(x) == name and _epochs(x) and x.get(column)]
         found = max(ours, key=_epochs, default=None)
         if found:
-            cell = found[column].replace("*", "")
+            cell = (means.get(name) or found[column]).replace("*", "")
             row = replace(row, cell=cell, epochs=_epochs(found))
         compared.append(row)
     return compared

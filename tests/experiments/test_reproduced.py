@@ -69,6 +69,23 @@ def test_a_longer_run_on_another_split_does_not_hide_ours():
     assert verdict(row(2000, ""), shown) == "yes"
 
 
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [
+        ("**3.00e-04** (2.5e-04 to 3.5e-04)", "no: 29% smaller"),
+        ("**3.00e-04** (2.5e-04 to 4.5e-04)", "29% smaller, but the range contains it"),
+    ],
+)
+def test_a_mean_over_several_splits_counts_instead_of_one_run(mean, words):
+    one_run = page(row(1000, "**4.206e-04** [4.0e-04, 4.4e-04]"))
+    table = "| network | splits | random split |\n| --- | --- | --- |\n"
+    table += f"| report000/sigmoid | 3 + 0 | {mean} |\n"
+    text = one_run.replace("## Next", f"## Over several splits\n\n{table}\n## Next")
+    found = next(x for x in compare(text) if x.network == "report000/sigmoid")
+    assert found.verdict == words
+    assert found.cell == mean.replace("*", "")
+
+
 def test_the_best_are_means_over_splits_of_the_same_task():
     heads = "| network | splits | random split | mean colors (random) |\n| --- |\n"
     lines = [
