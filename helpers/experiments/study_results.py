@@ -15,7 +15,8 @@ def read_study_results(
     """Return the runs on faces_80, the tables there, and the number of training images.
 
     runs    for each network, without "report003/", and each seed: a dict with its
-            accuracy, in 0..1, and its epochs; the seed is 1 where none is given
+            accuracy, in 0..1, and its epochs; the seed is 1 where none is given. Of
+            several runs, this is the longest
     tables  the accuracy of each look-up table
     Raises InputError if the file has no such table.
     """
@@ -33,7 +34,9 @@ def read_study_results(
         name, _, seed = cells["network"].partition(", seed ")
         if name.startswith(PREFIX):
             values = {"accuracy": accuracy, "epochs": int(cells["epochs"].split()[0])}
-            runs.setdefault(name.removeprefix(PREFIX), {})[int(seed or 1)] = values
+            by_seed = runs.setdefault(name.removeprefix(PREFIX), {})
+            other = by_seed.get(int(seed or 1), values)
+            by_seed[int(seed or 1)] = max(other, values, key=lambda run: run["epochs"])
         else:
             tables[name] = accuracy
     return runs, tables, int(images[1])

@@ -22,6 +22,7 @@ Images: faces_80.zip 5001 training and 20 validation images.
 | report003/default, seed 1 | 45 / 100 | **0.7152** [0.709, 0.721] |
 | report003/default, seed 2 | 26 / 100 | **0.7** |
 | report003/tanh | 100 / 100 | **0.74** [0.7, 0.8] |
+| report003/tanh | 8 / 100 | **0.71** [0.7, 0.8] |
 
 ## The next section
 
