@@ -17,10 +17,10 @@ from helpers.files import sha256
 
 AREA_RANGE = (0.6, 1.0)  # fraction of the image's area that a crop keeps
 SCALE_RANGE = (0.6, 1.0)  # the assignment's range for the RGB scalar
-MAX_ZOOM = 1.3  # zoom factor in `affine_batch`, in or out
+MAX_ZOOM = 1.3  # zoom factor in `affine_batch`, in or out, at strength 1
 PORTRAIT_ZOOM = 1.6  # the same for `FreshImages.old_photo`
-MAX_SHIFT = 0.06  # fraction of the image's side
-MAX_ROTATION = 9  # degrees
+MAX_SHIFT = 0.06  # fraction of the image's side, at strength 1
+MAX_ROTATION = 9  # degrees, at strength 1
 
 
 def flip(image_bgr: np.ndarray) -> np.ndarray:
@@ -130,19 +130,25 @@ def augment_batch(images: torch.Tensor, aug_params: torch.Tensor) -> torch.Tenso
 
 
 def affine_batch(
-    images: torch.Tensor, aug_params: torch.Tensor, max_zoom: float = MAX_ZOOM
+    images: torch.Tensor,
+    aug_params: torch.Tensor,
+    strength: float = 1.0,
+    max_zoom: float = MAX_ZOOM,
 ) -> torch.Tensor:
     """Flip, scale, shift and rotate each image in a minibatch, keeping its brightness.
 
     On average, faces keep their size and position. Areas beyond the edges are filled by
-    reflection. The arguments and the result are the same as for `augment_batch`.
+    reflection. The arguments and the result are the same as for `augment_batch`, except
+
+    strength  multiplies the largest shift and rotation, and the logarithm of `max_zoom`
     """
     flip, _, shift_y, shift_x, angle, scale = (2 * aug_params - 1).unbind(1)
-    scale = max_zoom**scale
-    angle = torch.deg2rad(MAX_ROTATION * angle)
+    scale = max_zoom ** (strength * scale)
+    angle = torch.deg2rad(strength * MAX_ROTATION * angle)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     sign = torch.where(flip < 0, -1.0, 1.0)
-    shift_x, shift_y = 2 * MAX_SHIFT * shift_x, 2 * MAX_SHIFT * shift_y
+    max_shift = 2 * strength * MAX_SHIFT
+    shift_x, shift_y = max_shift * shift_x, max_shift * shift_y
     theta = [cos * sign, -sin, shift_x, sin * sign, cos, shift_y]
     return _resample(images, theta, "reflection")
 
@@ -179,14 +185,14 @@ class FreshImages:
 
     images            (N, 3, H, W) uint8 BGR: one twentieth of the fixed set's memory
     scale_brightness  whether to scale B, G and R
-    random_affine     use `affine_batch` instead of `augment_batch`
+    random_affine     its strength: use `affine_batch`; 0 uses `augment_batch`
     old_photo         zoom further, and change L* as in old photographs; see `age`.
                       This uses torch's global generator
     """
 
     images: torch.Tensor
     scale_brightness: bool = True
-    random_affine: bool = False
+    random_affine: float = 0.0
     old_photo: bool = False
 
     def __len__(self) -> int:
@@ -209,10 +215,13 @@ class FreshImages:
         """Return the images at `index`, augmented by their rows of aug_params (N, 6)."""
         images, aug_params = self.images[index], aug_params[index]
         if self.old_photo:
-            lab = bgr_batch_to_lab(affine_batch(images, aug_params, PORTRAIT_ZOOM))
+            lab = bgr_batch_to_lab(
+                affine_batch(images, aug_params, max_zoom=PORTRAIT_ZOOM)
+            )
             return LabImages(age(lab.L), lab.ab)
         if self.random_affine:
-            return bgr_batch_to_lab(affine_batch(images, aug_params))
+            moved = affine_batch(images, aug_params, self.random_affine)
+            return bgr_batch_to_lab(moved)
         if not self.scale_brightness:
             aug_params = without_brightness(aug_params)
         return bgr_batch_to_lab(augment_batch(images, aug_params))
@@ -221,5 +230,5 @@ class FreshImages:
         """Return the SHA-256 of all pixels and the augmentation options."""
         return sha256(
             self.images.cpu().numpy().tobytes(),
-            bytes([self.scale_brightness, self.random_affine] + [1] * self.old_photo),
+            str([self.scale_brightness, self.random_affine, self.old_photo]).encode(),
         )

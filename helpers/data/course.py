@@ -68,7 +68,7 @@ class CourseData:
         fresh: bool = False,
         copies: int = 0,
         scale_brightness: bool | None = None,
-        random_affine: bool = False,
+        random_affine: float = 0.0,
         old_photo: bool = False,
     ) -> Datasets:
         """Return the sets for `fit`.

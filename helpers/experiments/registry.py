@@ -45,7 +45,8 @@ class Experiment:
     fresh             augment each minibatch on the fly instead of using a fixed set
     copies            size of the fixed set in copies of the training set; 0 uses the profile's
     scale_brightness  whether augmentation scales B, G and R, as the assignment asks
-    random_affine     whether fresh images are zoomed, shifted and rotated, not cropped
+    random_affine     fresh images are zoomed, shifted and rotated with this strength
+                      (see `affine_batch`); 0 crops them
     old_photo         whether, in addition, their L* is changed as in old photographs
     pretrained        the experiment that first trains a part of this network, or ""
     mse, accuracy, published_epochs  the report's published results for this network
@@ -69,7 +70,7 @@ class Experiment:
     fresh: bool = False
     copies: int = 0
     scale_brightness: bool = True
-    random_affine: bool = False
+    random_affine: float = 0.0
     old_photo: bool = False
     pretrained: str = ""
     mse: float | None = None
@@ -194,16 +195,17 @@ EXPERIMENTS: dict[str, Experiment] = {
     # A map of half the size, a learning rate that does not end at 0, more epochs
     "best/upscale": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 240, 240), lr=3e-2, lr_end=0.05, flip_only_end=0.2, **BRIGHT),
     # weights/colorizer: the same, with random affine transforms instead of crops
-    "best/affine": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 240, 240), lr=3e-2, lr_end=0.05, flip_only_end=0.2, random_affine=True, **BRIGHT),
+    "best/affine": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 240, 240), lr=3e-2, lr_end=0.05, flip_only_end=0.2, random_affine=1.0, **BRIGHT),
+    "best/long": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 480, 480), lr=3e-2, lr_end=0.05, flip_only_end=0.2, random_affine=4 / 3, **BRIGHT),
     "best/mean": E("unet_mean", {"base": BEST_BASE, **QUARTER}, (6, 60, 2000), lr=3e-2, flip_only_end=0.3, **BRIGHT | {"compare_with": "report000/regressor"}),
     "best/classifier": E("classifier", {"base": BEST_BASE, "unshuffle": 4, "up_convs": 1, "lam": 0.5, "temperature": 0.38}, (6, 60, 2000), lr=3e-2, flip_only_end=0.3, **BRIGHT),
     # For people the network has not seen: small, few epochs, the mean color predicted apart
     "best/people": E("mean_head_unet", {"base": UNET_BASE, **QUARTER}, (6, 16, 16), lr=3e-2, lr_end=0.02, flip_only_end=0.3, **BRIGHT),
     # weights/portrait: for any photograph; accepts color hints
-    "portrait": E("hinted_unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 30, 30), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
+    "portrait": E("hinted_unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 30, 30), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=1.0, old_photo=True, **BRIGHT),
     # The same without hint planes, and as a classifier: what hints cost, what regression averages away
-    "portrait/plain": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 8, 8), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
-    "portrait/classifier": E("classifier", {"base": BEST_BASE, "unshuffle": 4, "up_convs": 1, "lam": 0.5, "temperature": 0.38}, (6, 8, 8), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=True, old_photo=True, **BRIGHT),
+    "portrait/plain": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 8, 8), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=1.0, old_photo=True, **BRIGHT),
+    "portrait/classifier": E("classifier", {"base": BEST_BASE, "unshuffle": 4, "up_convs": 1, "lam": 0.5, "temperature": 0.38}, (6, 8, 8), lr=3e-2, lr_end=0.02, flip_only_end=0.2, weight_decay=0.02, random_affine=1.0, old_photo=True, **BRIGHT),
     # Report 000, notebooks 04, 05 and 08
     "report000/regressor": E("pooled_regressor", {}, (10, 10, 1000), lr=0.1, mse=1.195e-4, published_epochs=1000, **R000),
     "report000/relu": E("pooled_colorizer", {"head": "relu"}, (10, 10, 1000), lr=0.1, mse=4.444e-4, published_epochs=1000, **R000),

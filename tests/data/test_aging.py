@@ -49,8 +49,8 @@ def test_no_image_to_change_is_no_error(monkeypatch):
 
 def test_the_true_color_is_that_of_the_image_before_aging():
     images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
-    fresh = FreshImages(images, random_affine=True, old_photo=True)
-    assert fresh.data_hash() != FreshImages(images, random_affine=True).data_hash()
+    fresh = FreshImages(images, random_affine=1.0, old_photo=True)
+    assert fresh.data_hash() != FreshImages(images, random_affine=1.0).data_hash()
     unchanged = torch.full((12, 6), 0.5)  # no flip, shift, rotation or zoom
     torch.manual_seed(3)
     minibatch = fresh.minibatch(torch.arange(12), unchanged)

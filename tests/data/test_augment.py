@@ -1,3 +1,5 @@
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -402,7 +404,9 @@ def test_only_flips_neither_crops_nor_darkens_nor_moves(augment):
     assert 4 < flipped.sum() < 16
 
 
-def moved_ramp(is_vertical: bool = False, **aug_params: float) -> torch.Tensor:
+def moved_ramp(
+    is_vertical: bool = False, strength: float = 1.0, **aug_params: float
+) -> torch.Tensor:
     """Return a ramp (40, 40) with 6 levels per pixel after `affine_batch`.
 
     The parameters that are not given are 0.5, which changes nothing.
@@ -413,27 +417,29 @@ def moved_ramp(is_vertical: bool = False, **aug_params: float) -> torch.Tensor:
         row[0, columns[name]] = value
     ramp = torch.arange(2, 242, 6, dtype=torch.uint8).expand(1, 3, 40, 40)
     ramp = (ramp.mT if is_vertical else ramp).contiguous()
-    return module.affine_batch(ramp, row)[0, 0] * 255
+    return module.affine_batch(ramp, row, strength)[0, 0] * 255
 
 
-def test_affine_batch_scales_shifts_and_rotates_by_its_parameters():
-    unmoved = moved_ramp()
+@pytest.mark.parametrize("strength", [1.0, 4 / 3])
+def test_affine_batch_scales_shifts_and_rotates_by_its_parameters(strength):
+    moved = partial(moved_ramp, strength=strength)
+    unmoved = moved()
     inner = slice(10, 30)  # the border contains reflections
     assert torch.allclose(unmoved[5], torch.arange(2.0, 242, 6), atol=1e-3)
-    shifted = moved_ramp(shift_x=1.0)[:, inner] - unmoved[:, inner]
-    expected = torch.tensor(6 * 40 * module.MAX_SHIFT)  # 6 levels per pixel
+    shifted = moved(shift_x=1.0)[:, inner] - unmoved[:, inner]
+    expected = torch.tensor(6 * 40 * strength * module.MAX_SHIFT)  # 6 levels per pixel
     assert torch.allclose(shifted, expected, rtol=1e-3)
-    assert torch.allclose(moved_ramp(shift_y=1.0), unmoved, atol=1e-3)
-    shifted_y = moved_ramp(is_vertical=True, shift_y=1.0)[inner] - unmoved.T[inner]
+    assert torch.allclose(moved(shift_y=1.0), unmoved, atol=1e-3)
+    shifted_y = moved(is_vertical=True, shift_y=1.0)[inner] - unmoved.T[inner]
     assert torch.allclose(shifted_y, expected, rtol=1e-3)
-    scaled = [moved_ramp(scale=value)[20, inner] for value in (0.0, 1.0)]
+    scaled = [moved(scale=value)[20, inner] for value in (0.0, 1.0)]
     steps = [row.diff().mean() / 6 for row in scaled]
-    zoom = module.MAX_ZOOM
+    zoom = module.MAX_ZOOM**strength
     assert steps == pytest.approx([1 / zoom, zoom], rel=1e-3)
-    rotated = moved_ramp(angle=1.0)[inner, inner]
+    rotated = moved(angle=1.0)[inner, inner]
     slope_x, slope_y = rotated.diff(dim=1).mean(), rotated.diff(dim=0).mean()
     angle = torch.rad2deg(torch.atan2(slope_y, slope_x)).abs()
-    assert angle == pytest.approx(module.MAX_ROTATION, rel=1e-3)
+    assert angle == pytest.approx(strength * module.MAX_ROTATION, rel=1e-3)
 
 
 def test_beyond_its_edge_an_image_is_reflected():
@@ -442,10 +448,12 @@ def test_beyond_its_edge_an_image_is_reflected():
     assert torch.allclose(moved_ramp(flip=0.0, shift_x=1.0)[5], row.flip(0), atol=1e-3)
 
 
-def test_fresh_images_with_random_affine_use_affine_batch():
+@pytest.mark.parametrize("strength", [1.0, 4 / 3])
+def test_fresh_images_with_random_affine_use_affine_batch(strength):
     images = torch.from_numpy(noise(7, 3, 12, 12))
-    fresh = module.FreshImages(images, random_affine=True).to("cpu")
+    fresh = module.FreshImages(images, random_affine=strength).to("cpu")
     aug_params, index = module.random_aug_params(7, 0, 1), torch.tensor([4, 0, 6])
-    known = bgr_batch_to_lab(module.affine_batch(images[index], aug_params[index]))
+    moved = module.affine_batch(images[index], aug_params[index], strength)
+    known = bgr_batch_to_lab(moved)
     assert torch.equal(fresh.minibatch(index, aug_params).L, known.L)
     assert fresh.data_hash() != module.FreshImages(images).data_hash()
