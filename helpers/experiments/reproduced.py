@@ -21,8 +21,12 @@ NOTE = (
     "images. With several random splits, their mean and, in parentheses, the lowest and "
     "highest result. *Ours at best*: our best result in the same task; an MSE is the mean "
     "over several random splits, an accuracy a single run. *Reproduced*: within 15% of the "
-    "published MSE, or 0.02 of the accuracy. *Open*: our run is shorter than the published "
-    "one; in report 003, whose rule decides, shorter than 40% of it."
+    "published MSE, or 0.02 of the accuracy. *Undecided*: the difference is larger, but "
+    "our interval or range contains the published result."
+)
+NOTE_OPEN = (
+    " *Open*: our run is shorter than the published one; in report 003, whose rule "
+    "decides, shorter than 40% of it."
 )
 TOLERANCE = 0.15  # relative, of an MSE
 ACCURACY_TOLERANCE = 0.02
@@ -79,9 +83,13 @@ class Compared:
         relative = f"{abs(change) / self.published:.0%}"
         relative += " smaller" if change < 0 else " larger"
         if low <= self.published <= high:
-            kind = "interval" if "[" in self.cell else "range"
-            return f"{relative}, but the {kind} contains it"
+            return f"undecided: {relative}"
         return f"no: {relative}"
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether our run is too short to be compared."""
+        return self.verdict.startswith("open")
 
     def cells(self) -> dict[str, str]:
         """Return the row of the table."""
@@ -125,9 +133,11 @@ def with_opening(page: str, plot: str) -> str:
     else:
         title, _, rest = page.partition("\n\n")
         head = f"{title}\n\n"
-    rows = "\n".join(markdown([row.cells() for row in compare(page)])).rstrip()
+    compared = compare(page)
+    rows = "\n".join(markdown([row.cells() for row in compared])).rstrip()
+    note = NOTE + (NOTE_OPEN if any(row.is_open for row in compared) else "")
     alt = "Published results and ours, one row for each network"
-    return f"{head}{HEADING}\n\n{NOTE}\n\n{rows}\n\n![{alt}]({plot})\n\n{rest}"
+    return f"{head}{HEADING}\n\n{note}\n\n{rows}\n\n![{alt}]({plot})\n\n{rest}"
 
 
 def draw(compared: list[Compared]) -> Figure:
@@ -143,11 +153,12 @@ def draw(compared: list[Compared]) -> Figure:
         for place, x in zip(places, group, strict=True):
             if x.ours:
                 ours, low, high = x.ours
-                is_open = x.verdict.startswith("open")
-                color = "0.7" if is_open else "C0"
+                color = "0.7" if x.is_open else "C0"
                 ax.plot([low, high], [place, place], "-", color=color)
                 ax.plot(ours, place, ".", color=color, markersize=9)
-        for color, label in (("C0", "ours"), ("0.7", "ours, open")):
+        labels = {"C0": "ours"}
+        labels |= {"0.7": "ours, open"} if any(x.is_open for x in compared) else {}
+        for color, label in labels.items():
             ax.plot([], [], ".-", color=color, markersize=9, label=label)
         ax.set_yticks(places, [x.network for x in group])
         ax.grid(axis="x", color="0.9")
