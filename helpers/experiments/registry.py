@@ -196,6 +196,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "best/upscale": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 240, 240), lr=3e-2, lr_end=0.05, flip_only_end=0.2, **BRIGHT),
     # weights/colorizer: the same, with random affine transforms instead of crops
     "best/affine": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 240, 240), lr=3e-2, lr_end=0.05, flip_only_end=0.2, random_affine=1.0, **BRIGHT),
+    # Twice as many epochs, stronger transforms
     "best/long": E("unet", {"base": BEST_BASE, **QUARTER, "upscale_maps": 16}, (6, 480, 480), lr=3e-2, lr_end=0.05, flip_only_end=0.2, random_affine=4 / 3, **BRIGHT),
     "best/mean": E("unet_mean", {"base": BEST_BASE, **QUARTER}, (6, 60, 2000), lr=3e-2, flip_only_end=0.3, **BRIGHT | {"compare_with": "report000/regressor"}),
     "best/classifier": E("classifier", {"base": BEST_BASE, "unshuffle": 4, "up_convs": 1, "lam": 0.5, "temperature": 0.38}, (6, 60, 2000), lr=3e-2, flip_only_end=0.3, **BRIGHT),
