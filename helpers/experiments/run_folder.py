@@ -44,9 +44,8 @@ from helpers.training.execution import choose_device, keep_freed_memory, set_see
 
 SCHEMA = 2
 MAX_SEED = 2**32 - 1
-MIN_NOTEBOOK_IMAGES = (
-    60  # with fewer, some test sets would be too small for the figures
-)
+# With fewer images, some test sets would be too small for the figures.
+MIN_NOTEBOOK_IMAGES = 60
 RUN_DIR_VARIABLE = "DEEPCOLOR_RUN_DIR"  # overrides the default run folder
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "papermill")
 
