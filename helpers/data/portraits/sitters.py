@@ -22,7 +22,7 @@ def read_rows(text: str) -> dict[str, list[str]]:
 # face between the hair, curl; five short styles, then five long or voluminous ones.
 HAIR_STYLES = read_rows("""\
 cropped   .06  .77  .02  -.66 .68 .005
-parted    .17  .80  .04  -.65 .67 .008
+combed    .17  .80  .04  -.65 .67 .008
 quiff     .27  .79  .00  -.70 .68 .012
 receding  .015 .78  .16 -1.30 .69 .012
 curly     .24  .88  .15  -.64 .66 .040
