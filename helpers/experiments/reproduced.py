@@ -6,6 +6,7 @@ Both are made from the tables further down on the same page, so they cannot disa
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from statistics import mean
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -18,8 +19,9 @@ HEADING = "## Published results and ours"
 NOTE = (
     "*Ours*: our longest run on the random split, with its number of epochs (report 003's "
     "rule ends some runs early); in brackets, the 95% interval for the choice of test "
-    "images. With several random splits, their mean and, in parentheses, the lowest and "
-    "highest result. *Ours at best*: our best result in the same task; an MSE is the mean "
+    "images. With several random splits, in report 003 several seeds, their mean and, in "
+    "parentheses, the lowest and highest result; then the epochs are those of the shortest "
+    "run. *Ours at best*: our best result in the same task; an MSE is the mean "
     "over several random splits, an accuracy a single run. *Reproduced*: within 15% of the "
     "published MSE, or 0.02 of the accuracy. *Undecided*: the difference is larger, but "
     "our interval or range contains the published result."
@@ -41,8 +43,9 @@ class Compared:
 
     best             our best result for the same task
     cell             our result and its interval, or its mean and range over several
-                     splits, as the page gives them, or ""
-    epochs           the number of epochs trained, 0 for a network that was not trained
+                     splits or seeds, or ""
+    epochs           the number of epochs trained, of several runs the smallest; 0 for a
+                     network that was not trained
     """
 
     network: str
@@ -77,14 +80,14 @@ class Compared:
         ours, low, high = self.ours
         change = ours - self.published
         if self.is_accuracy:
-            return "yes" if abs(change) <= ACCURACY_TOLERANCE else f"no: {change:+.3f}"
-        if abs(change) <= TOLERANCE * self.published:
+            tolerance, words = ACCURACY_TOLERANCE, f"{change:+.3f}"
+        else:
+            tolerance = TOLERANCE * self.published
+            words = f"{abs(change) / self.published:.0%} "
+            words += "smaller" if change < 0 else "larger"
+        if abs(change) <= tolerance:
             return "yes"
-        relative = f"{abs(change) / self.published:.0%}"
-        relative += " smaller" if change < 0 else " larger"
-        if low <= self.published <= high:
-            return f"undecided: {relative}"
-        return f"no: {relative}"
+        return f"{'undecided' if low <= self.published <= high else 'no'}: {words}"
 
     @property
     def is_open(self) -> bool:
@@ -116,10 +119,13 @@ def compare(page: str) -> list[Compared]:
         row = Compared(name, best.get(experiment.task, ""))
         column = "accuracy" if row.is_accuracy else "random split"
         ours = [x for x in rows if _name(x) == name and _epochs(x) and x.get(column)]
-        found = max(ours, key=_epochs, default=None)
-        if found:
-            cell = (means.get(name) or found[column]).replace("*", "")
-            row = replace(row, cell=cell, epochs=_epochs(found))
+        longest = {_seed(x): x for x in sorted(ours, key=_epochs)}.values()
+        if not row.is_accuracy:
+            longest = sorted(longest, key=_epochs)[-1:]
+        if longest:
+            cells = [x[column].replace("*", "") for x in longest]
+            cell = means.get(name, _mean(cells)).replace("*", "")
+            row = replace(row, cell=cell, epochs=min(map(_epochs, longest)))
         compared.append(row)
     return compared
 
@@ -206,6 +212,19 @@ def _best(rows: list[dict[str, str]]) -> dict[str, str]:
 def _name(row: dict[str, str]) -> str:
     """Return the name of a row's network without what tells rows apart."""
     return re.split(r",? seed | on |,? \d+ epochs| ²", row["network"])[0]
+
+
+def _seed(row: dict[str, str]) -> str:
+    """Return the seed in the row's name, or "" if it has none."""
+    return row["network"].partition(", seed ")[2]
+
+
+def _mean(cells: list[str]) -> str:
+    """Return the only cell, or the mean and the range of the results in several."""
+    if len(cells) == 1:
+        return cells[0]
+    values = [_number(x) for x in cells]
+    return f"{mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
 def _epochs(row: dict[str, str]) -> int:
