@@ -136,9 +136,10 @@ def start_run(notebook: str, **parameters) -> Run:
     set_seed(parameters["seed"])
     keep_freed_memory()
     use_small_png()
+    num_threads = torch.get_num_threads()
     print(
-        f"torch {torch.__version__} on {run.device}, {torch.get_num_threads()} threads; "
-        f"profile {parameters['profile']}"
+        f"torch {torch.__version__} on {run.device}, {num_threads} "
+        f"thread{'s' * (num_threads > 1)}; profile {parameters['profile']}"
     )
     return run
 
