@@ -211,6 +211,15 @@ def test_compare_tells_the_paired_difference(photographs, unet_weights, tmp_path
     assert "for example two colorizers or two regressors" in line
 
 
+def test_networks_with_inputs_of_different_sizes_are_compared_on_the_same_images(
+    photographs, unet_weights, tmp_path
+):
+    small, options = tmp_path / "small.safetensors", {"size": 64, "width": 0.125}
+    save_weights(small, nets.build("global_local", **options), "global_local", options)
+    output = deepcolor("compare", unet_weights, small, "--images", photographs)
+    assert "first minus second" in output
+
+
 def test_predict_refuses_a_regressor_and_evaluate_takes_the_study(
     photographs, stack_weights, tmp_path
 ):

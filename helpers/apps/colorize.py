@@ -203,10 +203,11 @@ def _crop(small: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
 
 
 def predict_ab(net: ChrominanceNet, L: np.ndarray, hints: Hints) -> np.ndarray:
-    """Predict ab for L* (H, W): a map (h, w, 2) float32, at most H x W.
+    """Predict ab for L* (H, W): a map (h, w, 2) float32.
 
     If the photograph is larger than the network's input, the map at the network's own
     resolution is used, because the network's bilinear upsampling ignores the edges of L*.
+    The map of a smaller photograph is larger than the photograph.
     """
     small_L = _shrink(L, 2**net.num_down)
     predict = net.predict_map if L.size > small_L.size else net.predict

@@ -15,7 +15,8 @@ from helpers.evaluation.predictions import (
     write_predictions,
 )
 from helpers.evaluation.predictions import save_estimations as write_estimations
-from helpers.evaluation.task import task_of
+from helpers.evaluation.task import Task, task_of
+from helpers.experiments.profiles import get_profile
 from helpers.files import InputError, write_json
 from helpers.nets import HintedUNet
 from helpers.training.execution import choose_device
@@ -51,7 +52,7 @@ def evaluate_weights(
         raise InputError(f"{weights}: does not accept color hints; omit --hints")
     task = task_of(net)
     others = {name: _load_comparable(name, weights, net) for name in against}
-    faces = load_faces(images, size=net.size)
+    faces = load_faces(images, size=_image_size(task))
     log(faces.describe())
     index, where, training = slice(None), "", None
     if tables and split == "all":
@@ -132,7 +133,7 @@ def compare_weights(
     nets = [load_weights(find_weights(given))[0] for given in weights]
     _check_comparable(weights, nets)
     task = task_of(nets[0])
-    faces = load_faces(images, size=nets[0].size)
+    faces = load_faces(images, size=_image_size(task))
     chosen = task.split(faces, split, seed)
     test = task.encode(faces.images[chosen.test], _sitters(faces, chosen.test))
     log(f"{faces.describe()}\n{len(test)} test images, split {chosen.how}")
@@ -146,6 +147,11 @@ def compare_weights(
     log(f"first minus second: {results[0].minus(results[1])}")
 
 
+def _image_size(task: Task) -> int:
+    """Return the side of the images in a long training run."""
+    return task.image_size(get_profile("full"))
+
+
 def _load_comparable(name: str, weights: str, net):
     """Load the network `name`, to be compared with `net` of `weights`."""
     other = load_weights(find_weights(name))[0]
@@ -154,7 +160,7 @@ def _load_comparable(name: str, weights: str, net):
 
 
 def _check_comparable(weights: Sequence[str], nets: Sequence) -> None:
-    if len({(net.task, net.size) for net in nets}) > 1:
+    if len({net.task for net in nets}) > 1:
         raise InputError(
             f"{' and '.join(weights)}: give two networks for the same task, for "
             "example two colorizers or two regressors"
@@ -188,7 +194,7 @@ def predict_folder(
         raise InputError(
             f"{output / existing[0]}: exists; use --force or another folder"
         )
-    faces = load_faces(images, size=net.size)
+    faces = load_faces(images, size=_image_size(task_of(net)))
     log(faces.describe())
     _, predicted, figures = predict_images(
         net.to(choose_device(device)), faces.images, _sitters(faces, slice(None))

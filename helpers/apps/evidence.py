@@ -17,6 +17,7 @@ from torch import nn
 
 from helpers.apps.runner import read_notebook
 from helpers.apps.submission import NETWORKS, SIDE, read_square
+from helpers.apps.tour import MINUTES
 from helpers.data.copies import find_copies
 from helpers.evaluation.metrics import chrominance_mse
 from helpers.files import InputError
@@ -25,7 +26,6 @@ SAMPLE = 12  # images that are read again from their files
 TOLERANCE = 0.02  # relative, between a reported MSE and the one measured here
 UP_LAYERS = (nn.ConvTranspose2d, nn.Upsample, nn.PixelShuffle, nn.UpsamplingNearest2d)
 LAYERS = (nn.Conv2d, *UP_LAYERS)
-TOUR_MINUTES = (5, 7)
 GPU_PATHS = {
     "asks whether there is a GPU": ("cuda.is_available", "choose_device"),
     "moves the network to the device": (
@@ -320,7 +320,7 @@ def report_and_tour(work) -> Iterator[Finding]:
     film = work.tour()
     minutes = _minutes(film) if film else 0
     found = f"{minutes:.1f} minutes" if film else "none; `make tour` records it"
-    low, high = TOUR_MINUTES
+    low, high = MINUTES
     good = film is not None and low <= minutes <= high
     yield Finding("a video tour of 5 to 7 minutes", good, found)
 

@@ -76,7 +76,6 @@ DIAGRAMS = {  # experiment: (name on the page, row with its number of weights)
     CHOSEN_EXPERIMENT: ("Colorizer", CHOSEN),
     "unet/quarter": ("U-Net", UNET),
 }
-CLASSIFIERS = ("unet/quarter", "classifier/plain", "classifier/rebalanced")
 INCHES_PER_STAGE = 0.65  # in a diagram, before it is scaled to the page
 
 

@@ -95,8 +95,9 @@ def differences(before: Mapping, jobs: int = 1) -> Iterator[str]:
         if before.get(name) != now[name]:
             yield f"{name} differs: {before.get(name)} then, {now[name]} now"
     for package, version in before.get("versions", {}).items():
-        if version != now["versions"].get(package):
-            yield f"{package} differs: {version} then, {now['versions'][package]} now"
+        here = now["versions"].get(package)
+        if version != here:
+            yield f"{package} differs: {version} then, {here} now"
 
 
 def _again(
@@ -109,9 +110,9 @@ def _again(
     source = images or (PORTRAITS if data["synthetic"] else data["source"])
     keys = ("profile", "split", "seed", "epochs", "start")
     how = {key: given[key] for key in keys if key in given}
+    _check_data(content, {**given, "images": source})
     train_one(given["name"], **how, images=source, run_dir=str(folder), log=log)
     found = read_json(folder_of(folder, given["name"], given["seed"]) / "metrics.json")
-    _check_data(data, found["data"])
     return dict(claims_of(found))
 
 
@@ -121,9 +122,7 @@ def _run_again(
     names = sorted({claim.split(":")[0] for claim in claims})
     given = _parameters([notebooks[name]["parameters"] for name in names], images)
     for then in {notebooks[x]["data"]["hash"]: notebooks[x] for x in names}.values():
-        faces = _faces(then, given)  # before hours of work
-        now = {"images": len(faces), "source": faces.source}
-        _check_data(then["data"], now | {"hash": faces.data_hash()})
+        _check_data(then, given)
     text = {key: str(value) for key, value in given.items() if key != "run_dir"}
     run_notebooks(folder, text, only=names, jobs=jobs, log=log)
     return dict(claims_of(read_json(folder / "results.json")))
@@ -151,11 +150,13 @@ def _faces(metrics: Mapping, given: Mapping) -> FaceSet:
     return load_faces(source, size=task.image_size(get_profile(given["profile"])))
 
 
-def _check_data(then: Mapping, now: Mapping) -> None:
-    if then["hash"] != now["hash"]:
+def _check_data(metrics: Mapping, given: Mapping) -> None:
+    """Compare the images with those of a result, before hours of work."""
+    then, now = metrics["data"], _faces(metrics, given)
+    if then["hash"] != now.data_hash():
         raise InputError(
             f"the images differ: {then['images']} from {then['source']} then, "
-            f"{now['images']} from {now['source']} now; give the same ones with --images"
+            f"{len(now)} from {now.source} now; give the same ones with --images"
         )
 
 

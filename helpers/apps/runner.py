@@ -23,6 +23,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from helpers.data.faces import PORTRAITS, FaceSet, find_images, load_faces
+from helpers.experiments.reference import REFERENCE
 from helpers.experiments.run_folder import (
     check_values,
     environment,
@@ -299,8 +300,9 @@ def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:
     """Return a hash of everything that a notebook's results depend on.
 
     These are its code and parameters, the images, the package, the versions, the trained
-    networks in weights/, and the content (not the date) of each file, or of all files in
-    each folder, named by a string parameter or its default.
+    networks in weights/, the long runs in reference/, RESULTS.md, and the content (not the
+    date) of each file, or of all files in each folder, named by a string parameter or its
+    default.
     """
     cells = read_notebook(notebook).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
@@ -309,6 +311,7 @@ def _inputs_hash(notebook: Path, parameters: dict, faces: FaceSet) -> str:
     named = {name: p["default"].strip("\"'") for name, p in declared} | given
     files = sorted((PROJECT / "helpers").rglob("*.py"))
     files += sorted(WEIGHTS.glob("*.safetensors"))
+    files += [PROJECT / "RESULTS.md", *_files_of(str(REFERENCE))]
     for name, value in named.items():
         if isinstance(value, str) and name not in ("images", "run_dir"):
             files += _files_of(value)

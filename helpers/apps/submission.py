@@ -8,6 +8,7 @@ Another author's solution needs a file `submission.py` next to its notebooks; RE
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
@@ -146,7 +147,9 @@ class RunSubmission:
 
     def pictures(self, part: str) -> list[Path]:
         """Return the colorized "train" or "test" images."""
-        return _pictures(self.folder / "colorized" / part)
+        folder = self.folder / "colorized" / part
+        own = artifacts_of(self.folder, self.results)
+        return [x for x in _pictures(folder) if x in own]
 
     def report(self) -> Path | None:
         """Return the written report."""
@@ -272,6 +275,15 @@ def read_square(data: bytes) -> torch.Tensor:
     """Return an image file as (3, 128, 128) float32 BGR in 0..1, our own way."""
     image_bgr: np.ndarray = to_square(decode_image(data), SIDE)
     return torch.from_numpy(image_bgr).permute(2, 0, 1).float() / 255
+
+
+def artifacts_of(folder: Path, notebooks: Mapping) -> set[Path]:
+    """Return the pictures and figures of a run, whose folder may hold older ones, too.
+
+    notebooks  the metrics of each notebook, as in results.json
+    """
+    listed = [x for metrics in notebooks.values() for x in metrics["artifacts"]]
+    return {folder / name for name in listed}
 
 
 def _pictures(folder: Path) -> list[Path]:

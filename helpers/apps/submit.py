@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from helpers.apps.grade import grade
-from helpers.apps.submission import find_tour
+from helpers.apps.submission import artifacts_of, find_tour
 from helpers.data.faces import find_images
 from helpers.files import PROJECT, InputError, WorkFailed, read_json, user_path
 
@@ -72,7 +72,8 @@ def submit(
     members = {**_source(), **_results(run_dir)}
     if tour:
         members[f"videotour/{tour.name}"] = tour
-    images = find_images(_parameters(run_dir)["images"]) if with_images else None
+    given = next(iter(_notebooks(run_dir).values()))["parameters"]
+    images = find_images(given["images"]) if with_images else None
     if images:
         members |= _images(images)
     guide = TEXT.format(
@@ -110,7 +111,14 @@ def _source() -> dict[str, Path]:
 
 
 def _results(run_dir: Path) -> dict[str, Path]:
-    return dict(_files(run_dir, RUN, f"outputs/{run_dir.resolve().name}/"))
+    """Return the results of the run, without pictures of earlier runs in its folder."""
+    own = artifacts_of(run_dir, _notebooks(run_dir))
+    pictures = [run_dir / name for name in ("colorized", "figures")]
+    return {
+        name: path
+        for name, path in _files(run_dir, RUN, f"outputs/{run_dir.resolve().name}/")
+        if path in own or not any(x in path.parents for x in pictures)
+    }
 
 
 def _files(root: Path, patterns, prefix: str) -> Iterator[tuple[str, Path]]:
@@ -135,9 +143,8 @@ def _images(path: Path) -> dict[str, Path]:
     return dict(_files(path, ["*"], "face_images/"))
 
 
-def _parameters(run_dir: Path) -> dict:
-    notebooks = read_json(run_dir / "results.json")["notebooks"]
-    return next(iter(notebooks.values()))["parameters"]
+def _notebooks(run_dir: Path) -> dict[str, dict]:
+    return read_json(run_dir / "results.json")["notebooks"]
 
 
 def _place(run_dir: Path, name: str) -> str:

@@ -65,13 +65,10 @@ def are_copies(images: torch.Tensor, packed: np.ndarray) -> np.ndarray:
     returns (N,) bool
     """
     others = np.unpackbits(packed, axis=1).astype(bool)
-    others = others[_max_bits(others) >= 0]
-    hashes = fingerprints(images)
-    bits = np.full(len(images), CELLS * CELLS)
-    if len(others):
-        for one in (hashes, fingerprints(images.flip(-1))):
-            bits = np.minimum(bits, _differences(one, others).min(axis=1))
-    return bits <= _max_bits(hashes)
+    hashes, mirrored = fingerprints(images), fingerprints(images.flip(-1))
+    bits = np.minimum(_differences(hashes, others), _differences(mirrored, others))
+    limit = np.minimum(_max_bits(hashes)[:, None], _max_bits(others))
+    return (bits <= limit).any(axis=1)
 
 
 def _max_bits(hashes: np.ndarray) -> np.ndarray:

@@ -88,10 +88,7 @@ class FaceSet:
         for group in self.copies[:MAX_LISTED]:
             lines.append(f"one picture: {', '.join(self.names[i] for i in group)}")
         if self.copies:
-            count = sum(map(len, self.copies))
-            lines.append(
-                f"{count} images are copies; those of one picture stay together"
-            )
+            lines.append(f"{sum(map(len, self.copies))} images are copies")
         if self.skipped:
             noun = "file" if len(self.skipped) == 1 else "files"
             lines.append(f"skipped {len(self.skipped)} {noun}:")
@@ -123,7 +120,7 @@ def load_faces(images: str = "", *, size: int = IMAGE_SIZE) -> FaceSet:
     or "" for the default: the value of $DEEPCOLOR_IMAGES, else the images in face_images/,
     else a zip there, else the embedded set. Files that cannot be read are listed in
     `skipped`. Raises InputError if there is nothing to load, if more than 5% of the files
-    are unreadable, or if fewer than 10 images remain.
+    are damaged (HEIC files are only skipped), or if fewer than 10 images remain.
     """
     path = find_images(images)
     source = open_source(path or embedded_portraits())

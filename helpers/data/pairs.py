@@ -65,18 +65,14 @@ def split_pairs(
     """Split images for the ablation study.
 
     If all images are in folders named `train` and `val`, as in faces_80, these folders are
-    the training and validation sets. Otherwise, `split_faces` selects a tenth for
-    validation. Only the first `max_images` training images are kept. Raises InputError as
-    `split_faces` does.
+    the training and validation sets, in the order of their names. Otherwise, `split_faces`
+    selects a tenth for validation. `max_images` training images are kept, chosen at random.
+    Raises InputError as `split_faces` does.
     """
-    folders = [split_folder(name) for name in faces.names]
-    if set(folders) != {"train", "val"}:
+    if {split_folder(name) for name in faces.names} != {"train", "val"}:
         return split_faces(faces, by=by, seed=seed, max_images=max_images)
-    train, val = (
-        torch.tensor([i for i, folder in enumerate(folders) if folder == name])
-        for name in ("train", "val")
-    )
-    return Split(train[:max_images], val, "folders train and val")
+    found = split_faces(faces, by="folders", seed=seed, max_images=max_images)
+    return Split(found.train.sort().values, found.test.sort().values, found.how)
 
 
 def study_data(faces: FaceSet, split: Split) -> StudyData:

@@ -136,7 +136,9 @@ def leaderboard_page(trainings: Iterable[dict]) -> str:
         entry = found.setdefault(key, Found({}, {}))
         entry.rows[split] = Row.from_json(_first(training["networks"]))
         entry.metrics[split] = training
-        limited = get_profile(asked["profile"]).max_images
+        limit = get_profile(asked["profile"])
+        is_study = entry.rows[split].task == "rgb"
+        limited = limit.study_images if is_study else limit.max_images
         profile = asked["profile"] if limited else ""
         for name, row in training.get("baselines", {}).items():
             same = Key(name, profile, 0, "", data, seed)
@@ -220,7 +222,8 @@ def _several_splits(found: dict[Key, Found]) -> list[str]:
             continue
         is_map = _first(seeds).row.task == "map"
         reference = references.get(network.data, {}) if is_map else {}
-        cells = {"network": network.title, "splits": " + ".join(map(str, counts))}
+        cells = {"network": network.title, "epochs": str(network.epochs or "")}
+        cells |= {"splits": " + ".join(map(str, counts))}
         for split, title in SPLITS.items():
             cells[title] = _spread(seeds, split, "test_mse")
             cells[f"single pass ({split})"] = _spread(seeds, split, "single_pass_mse")
@@ -270,7 +273,9 @@ def _origins(found: dict[Key, Found]) -> list[str]:
     data, rows = {}, []
     for training in (t for entry in found.values() for t in entry.metrics.values()):
         asked, source = training["parameters"], training["data"]["source"]
-        data[source, training["data"]["split"]] = training["data"]
+        data.setdefault((source, training["data"]["split"]), []).append(
+            training["data"]
+        )
         machine = _machine(training["environment"])
         letter = machines.setdefault(machine, chr(ord("A") + len(machines)))
         start = asked.get("start", "")
@@ -284,12 +289,18 @@ def _origins(found: dict[Key, Found]) -> list[str]:
         )
     lines = ["## Data, machines, commands", ""]
     lines += [
-        f"- {source}: {d['training_images']} training and {d['test_images']} test images"
-        f", split {d['split']}"
-        for (source, _), d in data.items()
+        f"- {source}: {_range(d, 'training_images')} training and "
+        f"{_range(d, 'test_images')} test images, split {split}"
+        for (source, split), d in data.items()
     ]
     lines += [f"- machine {letter}: {machine}" for machine, letter in machines.items()]
     return [*lines, "", *markdown(rows)]
+
+
+def _range(data: list[dict], count: str) -> str:
+    """Return the count, or the lowest and the highest of different ones."""
+    low, high = min(d[count] for d in data), max(d[count] for d in data)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _machine(environment: dict) -> str:

@@ -111,21 +111,24 @@ def compare(page: str) -> list[Compared]:
     """Compare each published result with the longest run on the page of results."""
     rows = list(_rows(page))
     best = _best(rows)
-    means = {_name(x): x["random split"] for x in rows if x.get("splits")}
+    several = [x for x in rows if x.get("splits")]
+    means = {(_name(x), _epochs(x)): x["random split"] for x in several}
     compared = []
     for name, experiment in EXPERIMENTS.items():
         if experiment.mse is None:
             continue
         row = Compared(name, best.get(experiment.task, ""))
         column = "accuracy" if row.is_accuracy else "random split"
-        ours = [x for x in rows if _name(x) == name and _epochs(x) and x.get(column)]
+        single = [x for x in rows if _name(x) == name and "splits" not in x]
+        ours = [x for x in single if _epochs(x) and x.get(column)]
         longest = {_seed(x): x for x in sorted(ours, key=_epochs)}.values()
         if not row.is_accuracy:
             longest = sorted(longest, key=_epochs)[-1:]
         if longest:
             cells = [x[column].replace("*", "") for x in longest]
-            cell = means.get(name, _mean(cells)).replace("*", "")
-            row = replace(row, cell=cell, epochs=min(map(_epochs, longest)))
+            epochs = min(map(_epochs, longest))
+            cell = means.get((name, epochs)) or _mean(cells)
+            row = replace(row, cell=cell.replace("*", ""), epochs=epochs)
         compared.append(row)
     return compared
 

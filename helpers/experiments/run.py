@@ -246,6 +246,10 @@ def _log_data(data, profile: Profile, start: str, log) -> None:
     used, total = len(data.split.train), len(data.faces) - len(data.split.test)
     if used < total:
         log(f"profile {profile.name} trains on {used} of {total} training images")
+    sets = [set(index.tolist()) for index in (data.split.train, data.split.test)]
+    both = sum(all(x & set(group) for x in sets) for group in data.faces.copies)
+    if both:
+        log(f"{both} pictures are in both sets: the test error is too small")
     if start:
         count_trained_on(start, data.faces.images[data.split.test], log)
 

@@ -23,7 +23,7 @@ def read_study_results(
     text = path.read_text(encoding="utf-8")
     _, _, section = text.partition(SECTION)
     lines = [line for line in section.split("\n## ")[0].splitlines() if line[:1] == "|"]
-    images = re.search(r"faces_80\S* (\d+) training", text)
+    images = re.search(r"faces_80\S* (?:\d+ to )?(\d+) training", text)
     if len(lines) < 3 or not images:
         raise InputError(f"{path}: has no results under {SECTION!r}")
     heading, _, *rows = ([x.strip() for x in line[1:-1].split("|")] for line in lines)

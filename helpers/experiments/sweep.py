@@ -26,7 +26,7 @@ from helpers.evaluation.task import TASKS
 from helpers.experiments.profiles import get_profile
 from helpers.experiments.registry import DEFAULT_SEED, EXPERIMENTS, get_experiment
 from helpers.experiments.run import folder_of, parameters_of
-from helpers.experiments.run_folder import save_figure
+from helpers.experiments.run_folder import MAX_SEED, save_figure
 from helpers.experiments.tables import Row, markdown, task_tables
 from helpers.files import (
     PROJECT,
@@ -181,8 +181,10 @@ def read_grid(path: Path) -> tuple[list[str], list[int]]:
             for chosen in itertools.product(*lists)
         ]
         unknown = set(content) - {"networks", "settings", "seeds"}
-        if unknown or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        if unknown or not all(type(x) is int and 0 <= x <= MAX_SEED for x in seeds):
             raise ValueError(f"unknown: {', '.join(map(str, unknown)) or seeds}")
+        if not isinstance(content["networks"], list):
+            raise ValueError("networks: not a list")
     except (OSError, UnicodeError, yaml.YAMLError, AttributeError, KeyError, TypeError,
             ValueError) as error:  # fmt: skip
         reason = str(error).splitlines()[0]

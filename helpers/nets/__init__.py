@@ -7,7 +7,6 @@ from helpers.nets.base import (
     count_gflop,
     count_parameters,
     evaluation_mode,
-    size_table,
 )
 from helpers.nets.classifier import Classifier
 from helpers.nets.colorizer import Colorizer

@@ -227,32 +227,3 @@ def check_output(net: Network) -> None:
         y = net.to("meta").predict(inputs)
     if y.ndim == 4 and y.shape[2:] != inputs.shape[2:]:
         raise ValueError(f"predicts {tuple(y.shape[2:])} from {net.size} x {net.size}")
-
-
-def size_table(net: Network, size: int = 0) -> str:
-    """Return a table of each layer's output size and parameters, from a forward pass.
-
-    `size` is the side of the input in pixels; 0 means the size the network is designed
-    for. The network is left unchanged.
-    """
-    size = size or net.size
-    rows, hooks = [], []
-
-    def note(module, _, output):
-        name, shape = type(module).__name__, " x ".join(map(str, output.shape[1:]))
-        rows.append(f"{name:<18}{shape:>16}{count_parameters(module):>12,}")
-
-    for layer in net.modules():
-        if not list(layer.children()) and not isinstance(layer, AbScale):
-            hooks.append(layer.register_forward_hook(note))
-    device = next(net.parameters()).device
-    try:
-        with evaluation_mode(net):
-            net(torch.zeros(1, 1, size, size, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    head = f"{'layer':<18}{'output':>16}{'parameters':>12}"
-    first = f"{f'input {net.input_name}':<18}{f'1 x {size} x {size}':>16}{0:>12}"
-    last = f"{'total':<34}{count_parameters(net):>12,}"
-    return "\n".join([head, first, *rows, last])

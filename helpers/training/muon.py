@@ -11,7 +11,8 @@ ADAM_LR = 0.2  # learning rate of other parameters, relative to the kernels'
 class Muon(torch.optim.Optimizer):
     """Momentum with an orthogonalized step for kernels, Adam for all other parameters.
 
-    A convolution kernel is treated as a matrix with one row per output map. Its averaged
+    A convolution kernel is treated as a matrix with one row per output map (in a transposed
+    convolution, per input map). Its averaged
     gradient U S V^T is replaced by approximately U V^T, so that directions in which few
     images have a gradient are learned as fast as the others. The last layer (named `last`),
     biases and BatchNorm weights are trained with Adam at a fifth of the learning rate.

@@ -31,8 +31,8 @@ class Recipe:
     patience      stop after this many epochs without a better validation metric; 0: never
     delta         if not 0, use the stopping rule of `has_settled` instead
     lr_end        final learning rate of onecycle, as a fraction of the peak
-    flip_only_end final fraction of the epochs, in which fresh images are only flipped:
-                  the test images are not cropped either
+    flip_only_end final fraction of the epochs, in which fresh images are flipped, but not
+                  cropped or moved: the test images are not, either
     best          validation metric that selects the epoch whose weights are kept: "mse"
                   (lowest) or "accuracy" (highest)
     """
@@ -51,7 +51,7 @@ class Recipe:
     best: str = "mse"
 
     def is_flip_only(self, epoch: int) -> bool:
-        """Return whether fresh images are only flipped in this epoch, counted from 1."""
+        """Return whether images are not cropped or moved in this epoch, counted from 1."""
         return epoch > round((1 - self.flip_only_end) * self.num_epochs)
 
 

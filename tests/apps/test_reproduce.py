@@ -34,7 +34,8 @@ def test_a_claim_that_does_not_hold_is_named(trained, tmp_path):
         reproduce(tmp_path / "claimed.json", log=lambda line: None)
 
 
-def test_other_images_are_not_compared(trained, tmp_path):
+def test_other_images_are_refused_before_the_training(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train_one", lambda *_, **__: pytest.fail("trained"))
     content = read_json(trained)
     content["data"]["hash"] = "another"
     write_json(tmp_path / "claimed.json", content)
@@ -153,6 +154,8 @@ def test_another_machine_is_named():
     found = list(differences(then))
     assert found[0].startswith("processor differs: Z80 then, ")
     assert found[1].startswith("torch differs: 0.1 then, ")
+    gone = {**now, "versions": {**now["versions"], "gone": "0.1"}}
+    assert list(differences(gone)) == ["gone differs: 0.1 then, None now"]
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,18 @@ def test_resume_runs_again_after_a_change_in_the_file_of_a_default(
     assert resumed(course) == ["01_a"]
 
 
+def test_resume_runs_again_after_a_change_in_the_long_runs(
+    course, fake_kernel, monkeypatch, tmp_path
+):
+    folder = tmp_path / "reference"
+    folder.mkdir()
+    monkeypatch.setattr(runner, "REFERENCE", folder)
+    course.add("01_a").run()
+    assert resumed(course) == []
+    (folder / "best.json").write_text("{}")
+    assert resumed(course) == ["01_a"]
+
+
 def test_an_unreadable_side_file_is_an_input_error(course, fake_kernel, monkeypatch):
     course.add("01_a")
 

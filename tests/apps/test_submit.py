@@ -11,6 +11,7 @@ from helpers.apps.submit import submit
 from helpers.cli import main
 from helpers.files import InputError, WorkFailed, write_json
 
+PICTURE = "colorized/train/one.png"
 FINDING = {"check": "a check", "holds": True, "found": "it holds"}
 MISSING = {"check": "a written report", "holds": False, "found": "none"}
 
@@ -19,15 +20,19 @@ MISSING = {"check": "a written report", "holds": False, "found": "none"}
 def run_dir(tmp_path, monkeypatch):
     """Return a small run folder whose grade is good, but for report and tour."""
     folder = tmp_path / "quick"
-    parameters = {"images": "portraits", "seed": 4}
-    notebooks = {"04_regressor": {"parameters": parameters, "networks": {}}}
-    write_json(folder / "results.json", {"notebooks": notebooks})
+    write_results(folder, {"images": "portraits", "seed": 4})
     write_json(folder / "04_regressor" / "metrics.json", {})
     (folder / "colorized" / "train").mkdir(parents=True)
-    (folder / "colorized" / "train" / "one.png").write_bytes(b"png")
+    for name in ("one.png", "of_an_earlier_run.png"):
+        (folder / "colorized" / "train" / name).write_bytes(b"png")
     (folder / "04_regressor" / "checkpoint.pt").write_bytes(b"not handed in")
     grade_as(monkeypatch, folder, FINDING)
     return folder
+
+
+def write_results(folder, parameters):
+    content = {"parameters": parameters, "networks": {}, "artifacts": [PICTURE]}
+    write_json(folder / "results.json", {"notebooks": {"04_regressor": content}})
 
 
 def grade_as(monkeypatch, folder, finding):
@@ -58,6 +63,7 @@ def test_the_zip_holds_what_the_assignment_asks_for(run_dir, tmp_path):
     } <= names
     assert {"notebooks/01_load.ipynb", "weights/colorizer.safetensors"} <= names
     assert "outputs/quick/colorized/train/one.png" in names
+    assert not [x for x in names if "earlier_run" in x]
     assert not [x for x in names if "__pycache__" in x or x.endswith(".pt")]
     assert not [x for x in names if x.startswith("/") or ".." in x]
     guide = zipfile.ZipFile(file).read("HAND_IN.md").decode()
@@ -101,9 +107,7 @@ def test_photographs_are_included_only_if_asked(run_dir, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "me.jpg").write_bytes(b"jpg")
-    parameters = {"images": str(photos)}
-    notebooks = {"04_regressor": {"parameters": parameters, "networks": {}}}
-    write_json(run_dir / "results.json", {"notebooks": notebooks})
+    write_results(run_dir, {"images": str(photos)})
     quiet = {"log": lambda line: None}
     assert "face_images/me.jpg" not in names_in(
         submit(run_dir, tmp_path / "a.zip", **quiet)

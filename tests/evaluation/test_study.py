@@ -223,6 +223,8 @@ def test_the_folders_train_and_val_are_the_parts(tmp_path):
         str(tmp_path), "random", 3, replace(profile, study_images=7)
     )
     assert len(few.train) == 7
+    names = [few.faces.names[i] for i in few.split.train]
+    assert names == sorted(names) != few.faces.names[:7]
 
 
 def test_a_table_learns_the_mean_color_of_each_gray(data):

@@ -157,6 +157,24 @@ def test_the_study_shows_its_accuracy_and_the_difference():
     assert line.endswith("| +0.0380 |")
 
 
+def test_tables_fitted_to_fewer_images_of_the_study_have_their_own_rows():
+    row = training("report003/default", task="rgb")["networks"]["report003/default"]
+    runs = [training("report003/default", task="rgb") for _ in range(2)]
+    runs[1]["parameters"]["profile"] = "standard"
+    for run, mse in zip(runs, (0.010, 0.012), strict=True):
+        run["baselines"] = {"table": row | {"epochs": 0, "test_mse": estimate(mse)}}
+    page = leaderboard_page(runs)
+    assert "1.000e-02" in lines_with(page, "| table, profile full |")[0]
+    assert "1.200e-02" in lines_with(page, "| table, profile standard |")[0]
+
+
+def test_different_numbers_of_images_are_given_as_a_range():
+    runs = [training(split="groups", epochs=epochs) for epochs in (1, 2)]
+    runs[1]["data"]["test_images"] = 60
+    page = leaderboard_page(runs)
+    assert "- faces.zip: 607 training and 60 to 68 test images, split groups" in page
+
+
 def test_every_figure_has_its_command_date_and_machine():
     page = leaderboard_page([training(), training(split="groups")])
     commands = lines_with(page, "`deepcolor train report000/sigmoid")
@@ -252,11 +270,11 @@ def test_several_splits_have_their_means_and_the_change_against_the_plain_recipe
     assert len(lines_with(above, "| gray |")) == 1
     (line,) = lines_with(below, "| best/scratch |")
     cells = [cell.strip() for cell in line.split("|")]
-    assert cells[2] == "2 + 0"
-    assert cells[3] == "**9.00e-05** (8.00e-05 to 1.00e-04)"
-    assert cells[4] == "", "no figure with a single pass"
-    assert cells[5] == "**2.25e-05** (2.00e-05 to 2.50e-05)"
-    assert cells[6] == "-40% (-50%, -20%)"
+    assert cells[3] == "2 + 0"
+    assert cells[4] == "**9.00e-05** (8.00e-05 to 1.00e-04)"
+    assert cells[5] == "", "no figure with a single pass"
+    assert cells[6] == "**2.25e-05** (2.00e-05 to 2.50e-05)"
+    assert cells[7] == "-40% (-50%, -20%)"
     (line,) = lines_with(below, "| best/plain |")
     assert "**4.00e-04** (1.00e-04 to 9.00e-04)" in line and "%" not in line
     assert lines_with(below, "| gray |")

@@ -90,8 +90,9 @@ def test_a_longer_run_on_another_split_does_not_hide_ours():
 )
 def test_a_mean_over_several_splits_counts_instead_of_one_run(mean, words):
     one_run = page(row(1000, "**4.206e-04** [4.0e-04, 4.4e-04]"))
-    table = "| network | splits | random split |\n| --- | --- | --- |\n"
-    table += f"| report000/sigmoid | 3 + 0 | {mean} |\n"
+    table = "| network | epochs | splits | random split |\n| --- | --- | --- | --- |\n"
+    table += f"| report000/sigmoid | 1000 | 3 + 0 | {mean} |\n"
+    table += "| report000/sigmoid | 12 | 5 + 0 | **9.00e-04** (8e-04 to 1e-03) |\n"
     text = one_run.replace("## Next", f"## Over several splits\n\n{table}\n## Next")
     found = next(x for x in compare(text) if x.network == "report000/sigmoid")
     assert found.verdict == words

@@ -244,7 +244,17 @@ def test_a_seed_given_twice_is_trained_once(faces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[", "networks: 3", "nets: [a]", GRID + "lr: [1]", GRID[:-7] + "[-1]"]
+    "text",
+    [
+        "",
+        "[",
+        "networks: 3",
+        "networks: colorizer/n4",
+        "nets: [a]",
+        GRID + "lr: [1]",
+        GRID[:-7] + "[-1]",
+        GRID[:-7] + f"[{2**32}]",
+    ],
 )
 def test_a_file_of_another_form_is_refused(text, tmp_path):
     (tmp_path / "class.yaml").write_text(text)

@@ -119,6 +119,31 @@ def test_small_objects_on_white_are_copies_only_of_themselves(side):
     assert are_copies(images[:3], pack(fingerprints(images[3:]))).all()
 
 
+def test_the_smaller_of_two_limits_counts_whichever_image_is_the_first():
+    images = torch.full((1, 3, 128, 128), 255, dtype=torch.uint8)
+    images[..., 40:80, 40:80] = torch.randint(0, 200, (40, 40), dtype=torch.uint8)
+    (hashes,) = fingerprints(images)
+    places = np.flatnonzero(hashes)
+    num_changed = (len(places) + 1) // 2 - 1  # as many as the first one's limit
+    other = hashes.copy()
+    other[places[:num_changed]] = False
+    assert are_copies(images, pack(hashes[None])).all()
+    assert not are_copies(images, pack(other[None])).any()
+
+
+def test_copies_in_both_folders_are_named_before_a_training(portraits, tmp_path):
+    for number in range(20):
+        folder = tmp_path / "photographs" / ("val" if number < 4 else "train")
+        folder.mkdir(parents=True, exist_ok=True)
+        image = portraits.images[18 * (number % 18)].permute(1, 2, 0).numpy()
+        cv2.imwrite(str(folder / f"{number:02}.png"), image)
+    lines = []
+    how = {"images": str(tmp_path / "photographs"), "run_dir": str(tmp_path / "run")}
+    how |= {"split": "folders", "device": "cpu", "plain": True, "epochs": 1}
+    train_one("regressor/relu", log=lines.append, **how)
+    assert "2 pictures are in both sets: the test error is too small" in lines
+
+
 @pytest.fixture(scope="module")
 def trained(portraits, tmp_path_factory):
     """A folder with 40 portraits, and the weights of a regressor trained on 36 of them."""

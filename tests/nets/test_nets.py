@@ -13,7 +13,6 @@ from helpers.nets import (
     build,
     count_gflop,
     count_parameters,
-    size_table,
 )
 from helpers.nets.mean_head import lightness_features
 
@@ -230,47 +229,6 @@ def test_frozen_parameters_are_not_counted():
     net = Regressor()
     net.layers[0].weight.requires_grad_(False)
     assert count_parameters(net) == 1370 - 75
-
-
-# The table of sizes ---------------------------------------------------------------
-
-
-def test_the_size_table_of_the_regressor_goes_from_64_to_1():
-    rows = size_table(Regressor()).splitlines()
-    assert rows[0].split() == ["layer", "output", "parameters"]
-    assert rows[1].split() == ["input", "L*/100", "1", "x", "128", "x", "128", "0"]
-    convolutions = [row.split() for row in rows if row.startswith("Conv2d")]
-    sides = [int(row[3]) for row in convolutions]
-    assert sides == [64, 32, 16, 8, 4, 2, 1]
-    assert [int(row[-1]) for row in convolutions] == [78, 228, 228, 228, 228, 228, 152]
-    assert [row[1] for row in convolutions] == ["3"] * 6 + ["2"]
-    assert rows[-1].split() == ["total", "1,370"]
-    assert len(rows) == 3 + 14  # head, input, 7 convolutions, 7 ReLU, total
-
-
-def test_the_size_table_of_the_colorizer_goes_down_and_up_again():
-    rows = size_table(Colorizer(3, 4), size=64).splitlines()
-    sides = [int(row.split()[3]) for row in rows if row.startswith("Conv")]
-    assert sides == [32, 16, 8, 4, 8, 16, 32, 64]
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("name", "options", "side"), SMALL, ids=IDS)
-def test_the_size_table_does_not_change_the_network(name, options, side, training):
-    net = build(name, **options).train(training)
-    before = clones(net)
-    assert "total" in size_table(net, side)
-    assert net.training is training
-    assert_state_is(net, before)
-    assert not any(module._forward_hooks for module in net.modules())
-
-
-def test_the_size_table_leaves_a_frozen_layer_frozen():
-    net = Colorizer(3, 2).train()
-    net.down[1].eval()
-    size_table(net, 16)
-    assert net.training
-    assert not net.down[1].training
 
 
 # Predictions ----------------------------------------------------------------------
