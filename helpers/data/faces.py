@@ -88,7 +88,10 @@ class FaceSet:
         for group in self.copies[:MAX_LISTED]:
             lines.append(f"one picture: {', '.join(self.names[i] for i in group)}")
         if self.copies:
-            lines.append(f"{sum(map(len, self.copies))} images are copies")
+            count = sum(map(len, self.copies))
+            lines.append(
+                f"{count} images are copies; random and group splits keep them together"
+            )
         if self.skipped:
             noun = "file" if len(self.skipped) == 1 else "files"
             lines.append(f"skipped {len(self.skipped)} {noun}:")
