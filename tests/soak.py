@@ -103,7 +103,7 @@ def _use(weights: Path, photographs: Path, output: Path) -> int:
     assert any(line.startswith("mse ") for line in lines), lines
     if "regressor" in str(weights):
         return count
-    net = load_network(str(weights), "quick", "", "colorizer")
+    net = load_network(str(weights), "", "", "colorizer")
     colorize_files(net, [str(photographs)], output, log=lines.append)
     assert len(list(output.iterdir())) == count, "a colorized photograph is missing"
     return count

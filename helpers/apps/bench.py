@@ -250,7 +250,8 @@ def run_bench(
     names = [known(name, BENCHES, "network") for name in names] or list(BENCHES)
     if min(threads, default=1) < 1:
         raise InputError("--threads 0: use at least 1 thread")
-    threads, device = threads or sorted({1, free_cores()}), choose_device(device)
+    threads = sorted(set(threads) or {1, free_cores()})
+    device = choose_device(device)
     log(f"{repeats} times {steps} steps of each row, alternating, on {device}")
     log("FLOP, bytes: shares of this machine's peaks; bytes: at least, without caches")
     measured = {}

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from helpers import nets
-from helpers.data.augment import FreshImages
 from helpers.data.course import Datasets
 from helpers.data.lab import L_MAX, LabImages
 from helpers.data.pairs import GrayRgb
@@ -29,8 +28,8 @@ class Variant:
 
     name       what this row adds
     network, options, batch_size  what is trained
-    data       "loader" (DataLoader over a list of pairs of float32 tensors), "fixed"
-               (on the device) or "fresh" (uint8, augmented on the device)
+    data       "loader" (DataLoader over a list of pairs of float32 tensors) or "fixed"
+               (on the device)
     execution  how `fit` computes steps; None uses the earlier reports' loop
     processes  number of simultaneous processes with one thread each
     kept       whether the next row builds on this one
@@ -102,8 +101,6 @@ def network_and_data(variant: Variant):
     shape = (variant.num_images, 3, size, size)
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     device = "cpu" if variant.data == "loader" else variant.device
-    if variant.data == "fresh":
-        return net, FreshImages(images).to(device)
     if net.task == "rgb":
         return net, GrayRgb(images[:, :1], images).to(device)
     L, ab = images[:, :1] * (L_MAX / 255), images[:, 1:] - 128.0

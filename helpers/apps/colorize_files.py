@@ -199,7 +199,9 @@ def check_films(films: list[Path], folder: Path, force: bool, for_photographs: b
                 f"{taken[key]} and {film}: both would become {target}; use another "
                 "output folder for one of them"
             )
-        if target.resolve() == film.resolve() or (target.exists() and not force):
+        if target.resolve() == film.resolve():
+            raise InputError(f"{film}: would be replaced; use another output folder")
+        if target.exists() and not force:
             raise InputError(f"{target}: already exists; use --force or another folder")
         open_film(film)[0].release()
         taken[key] = film
@@ -227,8 +229,10 @@ def load_network(weights: str, profile: str, run_dir: str, kind: str):
     """Load the network from --weights, from a given run, or the course's own.
 
     kind  "colorizer" or "regressor"; the course's own are `DEFAULTS`
-    Raises InputError if the given run contains no such network.
+    Raises InputError if the given run contains no such network, or if both are given.
     """
+    if weights and (profile or run_dir):
+        raise InputError("--weights: cannot be combined with --profile or --run-dir")
     if weights or not (profile or run_dir):
         return load_weights(find_weights(weights or DEFAULTS[kind]), kind)[0]
     folder = default_run_dir(profile, run_dir)

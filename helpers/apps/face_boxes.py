@@ -69,9 +69,9 @@ def _head(face, shape) -> tuple[int, int, int, int] | None:
     if side > LARGE_FACE * min(height, width):
         return None
     center_x, center_y = left + wide / 2, top + high / 2 - LIFT * side
-    x0, x1 = (np.clip(center_x + d * side / 2, 0, width) for d in (-1, 1))
-    y0, y1 = (np.clip(center_y + d * side / 2, 0, height) for d in (-1, 1))
-    box = (round(x0), round(y0), round(x1 - x0), round(y1 - y0))
+    x0, x1 = (round(np.clip(center_x + d * side / 2, 0, width)) for d in (-1, 1))
+    y0, y1 = (round(np.clip(center_y + d * side / 2, 0, height)) for d in (-1, 1))
+    box = (x0, y0, x1 - x0, y1 - y0)
     return box if min(box[2:]) >= 8 else None
 
 

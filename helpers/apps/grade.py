@@ -2,6 +2,7 @@
 
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -45,8 +46,9 @@ class Graded:
 def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> Path:
     """Grade a run folder, a zip of a submission, or another author's folder.
 
-    The results are printed and written next to it: grade.json and grade.html. Returns the
-    path of the page. Raises InputError if there is nothing to grade.
+    The results are printed and written: grade.json and grade.html in the folder, or
+    NAME.grade.json and NAME.grade.html beside NAME.zip. Returns the path of the page.
+    Raises InputError if there is nothing to grade.
     """
     given = user_path(given)
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,10 +61,10 @@ def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> 
         total = sum(component.reached for component in graded)
         verdict = _verdict(total, whole)
         page_html = page_of(given.name, verdict, graded, whole, credits_found)
-    out = given.parent if given.is_file() else given
+    name = given.with_suffix(".grade") if given.is_file() else given / "grade"
     _log(graded, whole, credits_found, log)
     write_json(
-        out / "grade.json",
+        name.with_name(f"{name.name}.json"),
         {
             "graded": given.name,
             "kind": work.kind,
@@ -73,7 +75,7 @@ def grade(given: Path, images: str = "", log: Callable[[str], None] = print) -> 
             "extra_credits": credits_found,
         },
     )
-    page = out / "grade.html"
+    page = name.with_name(f"{name.name}.html")
     write_atomic(page, page_html.encode())
     log(f"{verdict}; wrote {page}")
     return page
@@ -137,7 +139,7 @@ def _unpacked(file: Path, scratch: Path) -> Path:
             if size > MAX_ARCHIVE_BYTES:
                 raise InputError(f"{file}: unpacks to {size / 2**30:.0f} GiB; refused")
             archive.extractall(scratch)  # zipfile keeps all members inside of it
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(f"{file}: not a complete zip file ({error})") from error
     except (RuntimeError, NotImplementedError) as error:  # a password, another method
         raise InputError(

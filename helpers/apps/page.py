@@ -260,9 +260,10 @@ def launch(gradio, page, port: int, host: str = HOST, password: str = "") -> str
     Raises InputError if `host` is no address of this computer, or if neither `port` (see
     `import_gradio`) nor a later port is free.
     """
+    if ":" in host:
+        raise InputError(f"--host {host}: give an IPv4 address, for example {ANY_HOST}")
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, 0), family=family).close()
+        socket.create_server((host, 0)).close()
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]
         raise InputError(

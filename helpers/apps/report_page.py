@@ -4,6 +4,7 @@
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -328,10 +329,13 @@ def draw_examples(
            their lightness
     faces  where the true images are found by name, or None: then they are left out
     """
-    truths = dict(
-        zip(unique_stems(faces.names), faces.images, strict=True) if faces else []
-    )
-    truths = {stem: image.permute(1, 2, 0).numpy() for stem, image in truths.items()}
+    stems = [unique_stems([name])[0] for name in faces.names] if faces else []
+    counts = Counter(map(str.casefold, stems))
+    truths = {
+        stem: faces.images[i].permute(1, 2, 0).numpy()
+        for i, stem in enumerate(stems)
+        if counts[stem.casefold()] == 1  # otherwise, the name does not tell which
+    }
     rows: dict[str, list[str]] = {"grayscale": [], "truth": [], "colorized": []}
     for file in files:
         image_bgr = read_image(run_dir / file)

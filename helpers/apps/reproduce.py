@@ -31,11 +31,12 @@ def reproduce(
     """Run again what `file` claims; print each claimed error beside the reproduced one.
 
     only     one network, or one notebook by its name or number; by default, all
-    images   where the images are now; by default, where they were
-    run_dir  folder for the new results; by default, a scratch folder
+    images   where the images are now; by default, as the file names them
+    run_dir  new folder for the results; by default, a scratch folder
 
-    Raises InputError if the file claims nothing of that name or the images differ, and
-    WorkFailed if an error differs from the claimed one by more than `TOLERANCE`.
+    Raises InputError if the file claims nothing of that name, `run_dir` holds results, or
+    the images differ, and WorkFailed if an error differs from the claimed one by more than
+    `TOLERANCE`.
     """
     file = user_path(file)
     if file.is_dir():
@@ -45,12 +46,16 @@ def reproduce(
         claims = dict(claims_of(content, only))
         for metrics in _metrics(content).values():
             metrics["parameters"]["profile"], metrics["data"]["hash"]
+        if "notebooks" not in content:
+            content["parameters"]["name"], content["parameters"]["seed"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file}: not a results file; give results.json of a run folder"
         ) from error
     if not claims:
         raise InputError(f"{file}: claims nothing about {only or 'any network'}")
+    if run_dir and (kept := list(user_path(run_dir).rglob("metrics.json"))):
+        raise InputError(f"{kept[0]}: exists; choose a new folder for --run-dir")
     before = content.get("environment") or _beside(file, "environment.json")
     jobs = before.get("jobs", 1)  # notebooks at a time
     for line in differences(before, jobs):
@@ -152,7 +157,10 @@ def _faces(metrics: Mapping, given: Mapping) -> FaceSet:
 
 def _check_data(metrics: Mapping, given: Mapping) -> None:
     """Compare the images with those of a result, before hours of work."""
-    then, now = metrics["data"], _faces(metrics, given)
+    try:
+        then, now = metrics["data"], _faces(metrics, given)
+    except InputError as error:
+        raise InputError(f"{error}; --images tells where the images are") from error
     if then["hash"] != now.data_hash():
         raise InputError(
             f"the images differ: {then['images']} from {then['source']} then, "

@@ -44,7 +44,8 @@ def copy_notebooks(
         raise InputError(f"{folder}: is a file; choose a folder")
     if folder.resolve() == Path(source).resolve():
         raise InputError(f"{folder}: holds the originals; choose another folder")
-    existing = [path.name for path in notebooks if (folder / path.name).exists()]
+    names = [START, *(path.name for path in notebooks)]
+    existing = [name for name in names if (folder / name).exists()]
     if existing and not keep:
         raise InputError(
             f"{folder}: already holds {existing[0]}; choose a new folder, or use --keep"
@@ -59,12 +60,12 @@ def copy_notebooks(
         _mend_links(notebook, folder, Path(source))
         _write(notebook, folder / name)
         log(f"{number + 1:>2} of {len(copies)}  {folder / name}")
-    if existing:
-        log(f"{len(existing)} notebooks were there already and are unchanged")
-    if keep and (folder / START).exists():
-        log(f"{folder / START} is unchanged, too; it does not list new notebooks")
+    if START in existing:
+        log(f"{folder / START} is unchanged; it does not list new notebooks")
     else:
         _write(_start_page(titles, solutions), folder / START)
+    if count := len(set(existing) - {START}):
+        log(f"{count} notebooks were there already and are unchanged")
     return [folder / name for name in (START, *copies)]
 
 
@@ -132,7 +133,8 @@ def _start_page(titles: dict[str, str], solutions: bool) -> NotebookNode:
         "# Deep colorization",
         "These are copies of the notebooks. You may change them as you like: the originals "
         "in `notebooks/` stay as they are. To get a fresh copy of a notebook, delete or "
-        "rename it here and run `make lab` again.",
+        "rename it here and run the same command again: `make lab`, or `deepcolor student` "
+        "with `--keep`.",
         "\n".join(lines),
         "Each notebook runs on its own, from top to bottom: *Run*, *Restart Kernel and Run "
         f"All Cells*. {exercises} The results are written to `outputs/`.",

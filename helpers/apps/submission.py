@@ -76,6 +76,7 @@ class RunSubmission:
             if first is None:
                 raise InputError(f"{file}: no notebook has finished; run again")
             self.parameters, self.data = first["parameters"], first["data"]
+            self.artifacts = artifacts_of(folder, self.results)
             self._images = images or self.parameters["images"]
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
@@ -148,8 +149,7 @@ class RunSubmission:
     def pictures(self, part: str) -> list[Path]:
         """Return the colorized "train" or "test" images."""
         folder = self.folder / "colorized" / part
-        own = artifacts_of(self.folder, self.results)
-        return [x for x in _pictures(folder) if x in own]
+        return [x for x in _pictures(folder) if x in self.artifacts]
 
     def report(self) -> Path | None:
         """Return the written report."""

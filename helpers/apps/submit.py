@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.apps.grade import grade
@@ -61,7 +62,9 @@ def submit(
     Raises InputError if there is nothing to hand in or `file` exists, and WorkFailed if
     the grade shows a fault, or if the zip would be too large.
     """
-    run_dir, file = Path(run_dir), user_path(file)
+    run_dir, file = user_path(run_dir), user_path(file)
+    if run_dir.is_file():
+        raise InputError(f"{run_dir}: is a file; give the run folder")
     if file.exists() and not force:
         raise InputError(f"{file}: exists; choose another name, or use --force")
     if not file.parent.is_dir():
@@ -86,11 +89,11 @@ def submit(
     size = sum(path.stat().st_size for path in members.values()) / 2**20
     if size > 2 * max_megabytes:  # compressing would not help
         raise WorkFailed(_too_large(size, max_megabytes, tour))
-    _write(file, members, guide)
-    size = file.stat().st_size / 2**20
-    if size > max_megabytes:
-        file.unlink()
-        raise WorkFailed(_too_large(size, max_megabytes, tour))
+    with _written(file, members, guide) as scratch:
+        size = scratch.stat().st_size / 2**20
+        if size > max_megabytes:
+            raise WorkFailed(_too_large(size, max_megabytes, tour))
+        scratch.replace(file)
     log(f"wrote {file}: {len(members) + 1} files, {size:.0f} MB")
     return file
 
@@ -157,7 +160,9 @@ def _too_large(size: float, limit: int, tour: Path | None) -> str:
     return f"the zip has {size:.0f} MB, more than {limit}; {step}"
 
 
-def _write(file: Path, members: dict[str, Path], guide: str) -> None:
+@contextmanager
+def _written(file: Path, members: dict[str, Path], guide: str) -> Iterator[Path]:
+    """Write the zip beside `file`, where it stays as long as the context."""
     scratch = file.with_name(f".{file.name}.part")
     try:
         how = {"compression": zipfile.ZIP_DEFLATED, "strict_timestamps": False}
@@ -165,7 +170,7 @@ def _write(file: Path, members: dict[str, Path], guide: str) -> None:
             archive.writestr(GUIDE, guide)
             for name, path in members.items():
                 archive.write(path, name)
-        scratch.replace(file)
+        yield scratch
     except OSError as error:
         raise InputError(f"{file}: cannot write ({error.strerror})") from error
     finally:

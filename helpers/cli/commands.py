@@ -22,7 +22,6 @@ from helpers.cli.options import (
     jobs_option,
     notebook_data_options,
     output_option,
-    profile_option,
     run_dir_option,
     seed_option,
     split_option,
@@ -184,9 +183,8 @@ def sweep(names, seeds, run_dir, profile, time, memory, gpus, account, qos, **op
 @click.option("--steps", default=2, type=POSITIVE, show_default=True)
 @click.option("--threads", default="", metavar="K,K,...", help="By default, 1 and all.")
 @device_option
-@profile_option
 @run_dir_option
-def bench(networks, repeats, steps, threads, device, profile, run_dir):
+def bench(networks, repeats, steps, threads, device, run_dir):
     """Measure the training speed of NETWORKS on this machine, one change per row.
 
     NETWORKS are regressor, sigmoid (both of report 000), colorizer (stride 2), stack (of
@@ -196,7 +194,7 @@ def bench(networks, repeats, steps, threads, device, profile, run_dir):
     from helpers.experiments.run_folder import default_run_dir
 
     counts = whole_numbers(threads, "--threads")
-    folder = default_run_dir(profile, run_dir)
+    folder = default_run_dir("quick", run_dir)
     run_bench(networks, counts, repeats, steps, device, folder, log=click.echo)
 
 

@@ -32,13 +32,14 @@ def student(folder, solutions, keep):
 
 
 @command
-@click.argument("submission", default="outputs/quick", metavar="[DIR|ZIP]")
+@click.argument("submission", default="", metavar="[DIR|ZIP]")
 @images_option
 def grade(submission, images):
     """Grade a run folder or a submission by evidence; by default, outputs/quick."""
     from helpers.apps.grade import grade as grade_submission
+    from helpers.experiments.run_folder import default_run_dir
 
-    grade_submission(submission, images, log=click.echo)
+    grade_submission(default_run_dir("quick", submission), images, log=click.echo)
 
 
 @command
@@ -98,7 +99,7 @@ def report(run_dir, **options):
 
 
 @command
-@click.argument("run_dir", default="outputs/quick", metavar="[RUN_DIR]")
+@click.argument("run_dir", default="", metavar="[RUN_DIR]")
 @click.option("-o", "--output", default="submission.zip", metavar="FILE.zip")
 @click.option("--with-images", is_flag=True, help="Include the images of the run.")
 @click.option(
@@ -115,9 +116,10 @@ def report(run_dir, **options):
 def submit(run_dir, output, with_images, tour_link, max_size, force):
     """Write the zip file to hand in, after grading the run folder."""
     from helpers.apps.submit import submit as write_submission
+    from helpers.experiments.run_folder import default_run_dir
 
     write_submission(
-        run_dir,
+        default_run_dir("quick", run_dir),
         output,
         with_images=with_images,
         tour_link=tour_link,

@@ -110,7 +110,7 @@ def colorize(
     from helpers.apps import colorize_files as files
     from helpers.apps.colorize import LIVELY
     from helpers.apps.hints import make_hints
-    from helpers.files import WorkFailed
+    from helpers.files import InputError, WorkFailed
 
     options["strength"] *= LIVELY if vivid else 1
     options |= {"log": _echo, "summarize": partial(click.echo, err=True)}
@@ -124,8 +124,8 @@ def colorize(
     if photographs:
         try:
             files.colorize_files(net, photographs, output, **options)
-        except WorkFailed as error:
-            failed = error  # some cannot be read; the films are still colorized
+        except (InputError, WorkFailed) as error:
+            failed = error  # the films are still colorized
     if films:
         names = ("strength", "hints", "log", "summarize")
         files.colorize_films(net, films, output, **{n: options[n] for n in names})

@@ -1,12 +1,12 @@
-"""Ctrl-C, TERM and USR1 as a flag, so that work can be saved before stopping."""
+"""Ctrl-C, TERM, USR1 and HUP as a flag, so that work can be saved before stopping."""
 
 import signal
 import threading
 from types import FrameType
 
-SIGNALS = [  # Windows has no USR1
+SIGNALS = [  # Windows has no USR1 and HUP
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
     if hasattr(signal, name)
 ]
 
@@ -15,8 +15,9 @@ class StopSignals:
     """A context in which a signal only sets `received`; a second takes its usual effect.
 
     SLURM sends USR1 and then TERM before it reclaims a machine; a sweep sends TERM to
-    training runs that have already received Ctrl-C from the terminal. Only the main thread
-    receives signals; in any other thread, this context does nothing.
+    training runs that have already received Ctrl-C from the terminal; a terminal that is
+    closed sends HUP. A signal that is ignored, as under nohup, stays ignored. Only the
+    main thread receives signals; in any other thread, this context does nothing.
     """
 
     def __init__(self):
@@ -25,14 +26,15 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._receive) for n in SIGNALS}
+            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+            self._before = {n: signal.signal(n, self._receive) for n in heard}
         return self
 
     def __exit__(self, *_) -> None:
         self._restore()
 
     def pass_on(self) -> None:
-        """Let a received TERM or USR1 take its usual effect, now that all work is saved.
+        """Let TERM, USR1 or HUP take its usual effect, now that all work is saved.
 
         Ctrl-C is not passed on, so that the caller can keep the work done so far.
         """

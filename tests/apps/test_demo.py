@@ -141,6 +141,11 @@ def test_an_address_of_another_computer_is_an_input_error(tmp_path):
         demo_page.launch(None, None, 7860, "192.0.2.1")  # reserved for documentation
 
 
+def test_an_ipv6_address_is_an_input_error():
+    with pytest.raises(InputError, match="--host ::1: give an IPv4 address"):
+        demo_page.launch(None, None, 7860, "::1")
+
+
 def test_no_free_port_is_an_input_error(tmp_path):
     path = save_net(tmp_path / "net.safetensors")
     command = [sys.executable, "-m", "helpers", "demo", "--weights", str(path)]

@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from skimage import data
 
 from helpers.apps import colorize_files, face_boxes
@@ -48,6 +50,12 @@ def test_a_face_that_fills_the_photograph_needs_no_box():
 @pytest.mark.parametrize("shape", [(1, 1), (10, 500), (200, 200)])
 def test_no_face_is_no_box(shape):
     assert find_faces(np.full((*shape, 3), 128, np.uint8)) == ([], 0)
+
+
+@given(st.integers(40, 120), st.floats(0, 100), st.floats(0, 100), st.floats(9, 40))
+def test_a_head_at_the_edge_is_inside_the_photograph(side, left, top, wide):
+    if box := face_boxes._head((left, top, wide, wide), (side, side, 3)):
+        assert min(box[:2]) >= 0 and box[0] + box[2] <= side >= box[1] + box[3]
 
 
 @pytest.fixture

@@ -120,6 +120,24 @@ def test_two_films_never_become_one_file(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_film_is_colorized_even_if_no_photograph_can_be_read(tmp_path):
+    write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    (tmp_path / "bad.jpg").write_bytes(b"no photograph")
+    inputs = [str(tmp_path / name) for name in ("bad.jpg", "clip.mp4")]
+    result = CliRunner().invoke(main, ["colorize", *inputs, "-o", str(tmp_path / "o")])
+    assert result.exit_code == 2 and "no photograph can be read" in result.output
+    assert (tmp_path / "o" / "clip.mp4").is_file()
+
+
+def test_a_film_never_replaces_itself(tmp_path):
+    write_clip(tmp_path / "clip.mp4", noisy_frames(2))
+    before = (tmp_path / "clip.mp4").read_bytes()
+    arguments = ["colorize", str(tmp_path / "clip.mp4"), "-o", str(tmp_path)]
+    result = CliRunner().invoke(main, [*arguments, "--force"])
+    assert result.exit_code == 2 and "use another output folder" in result.output
+    assert (tmp_path / "clip.mp4").read_bytes() == before
+
+
 def test_a_broken_film_is_found_before_any_work(tmp_path):
     write_clip(tmp_path / "good.mp4", noisy_frames(2))
     (tmp_path / "bad.mp4").write_bytes(b"no film")

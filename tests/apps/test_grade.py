@@ -22,7 +22,7 @@ from helpers.apps.runner import NOTEBOOKS
 from helpers.apps.submission import find_tour, open_submission
 from helpers.cli import main
 from helpers.data.faces import load_faces
-from helpers.files import PROJECT, InputError, read_json
+from helpers.files import PROJECT, InputError, read_json, write_json
 
 SOLUTION = Path(__file__).with_name("other_solution")
 FILM_SECONDS = 330
@@ -291,7 +291,8 @@ def test_a_zip_is_graded_and_the_result_is_written_beside_it(copy, tmp_path):
         for path in copy.rglob("*"):
             archive.write(path, Path("work") / path.relative_to(copy))
     grade(file, log=lambda line: None)
-    assert read_json(tmp_path / "grade.json")["points"] == 100
+    assert read_json(tmp_path / "handed_in.grade.json")["points"] == 100
+    assert (tmp_path / "handed_in.grade.html").is_file()
 
 
 def test_points_of_a_submission_that_fails_as_a_whole_are_not_simply_given(copy):
@@ -413,6 +414,17 @@ def test_what_cannot_be_graded_is_one_line(tmp_path, copy):
     (tmp_path / "bad.zip").write_bytes(b"PK not a zip")
     with pytest.raises(InputError, match=r"bad.zip: not a complete zip file"):
         grade(tmp_path / "bad.zip")
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("results.json", bytes(range(256)) * 100)
+    content = bytearray((tmp_path / "bad.zip").read_bytes())
+    content[50:90] = b"x" * 40
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"bad.zip: not a complete zip file"):
+        grade(tmp_path / "bad.zip")
+    old = {"parameters": {"images": "portraits"}, "data": {}, "networks": {}}
+    write_json(tmp_path / "old" / "results.json", {"notebooks": {"04_x": old}})
+    with pytest.raises(InputError, match="not written by `deepcolor run`"):
+        grade(tmp_path / "old")
     replace(copy, "def augment", "def other_name")
     with pytest.raises(InputError, match="lacks augment"):
         grade(copy)

@@ -9,17 +9,20 @@ from html.parser import HTMLParser
 
 import cv2
 import nbformat
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from helpers import nets
 from helpers.apps import report, report_page
 from helpers.apps.report import SECTIONS, own_sections, write_report
-from helpers.apps.report_page import LISTED, Results, build, stages_of
+from helpers.apps.report_page import LISTED, Results, build, draw_examples, stages_of
 from helpers.apps.runner import NOTEBOOKS
 from helpers.cli import main
 from helpers.data.augment import AREA_RANGE, SCALE_RANGE
-from helpers.data.faces import load_faces, split_faces
+from helpers.data.faces import FaceSet, load_faces, split_faces
+from helpers.data.images import write_image
 from helpers.data.portraits import write_portraits
 from helpers.evaluation.metrics import Estimate
 from helpers.experiments.reference import file_of, load_reference
@@ -483,3 +486,15 @@ def test_the_command_writes_both_files(images, tmp_path):
     result = CliRunner().invoke(main, ["report", str(tmp_path / "nowhere")])
     assert result.exit_code == 2 and result.output.count("\n") == 1
     assert "Extra credit: Tanh" in SECTIONS
+
+
+def test_a_truth_is_left_out_where_two_files_have_its_name(tmp_path):
+    images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    faces = FaceSet(images, ["a/x.jpg", "a/x.png", "y.png"])
+    for name in ("a_x.png", "y.png"):
+        write_image(tmp_path / name, np.zeros((8, 8, 3), np.uint8))
+    shown = {
+        name: list(draw_examples(tmp_path, [name], faces, tmp_path / "page"))
+        for name in ("a_x.png", "y.png")
+    }
+    assert "truth" not in shown["a_x.png"] and "truth" in shown["y.png"]

@@ -43,6 +43,19 @@ def test_other_images_are_refused_before_the_training(trained, tmp_path, monkeyp
         reproduce(tmp_path / "claimed.json", log=lambda line: None)
 
 
+def test_results_in_the_given_folder_are_not_taken_for_new_ones(trained):
+    with pytest.raises(InputError, match=r"metrics.json: exists; choose a new folder"):
+        reproduce(trained, run_dir=str(trained.parents[2]), log=lambda line: None)
+
+
+def test_images_that_have_moved_are_asked_for(trained, tmp_path):
+    content = read_json(trained)
+    content["data"] |= {"synthetic": False, "source": "album"}
+    write_json(tmp_path / "claimed.json", content)
+    with pytest.raises(InputError, match=r"album: no such .* --images tells where"):
+        reproduce(tmp_path / "claimed.json", log=lambda line: None)
+
+
 class Faces:
     """The images that are found now."""
 
@@ -168,6 +181,11 @@ def test_another_machine_is_named():
         {"networks": {"a": {"test_mse": {"mean": 1}}}},
         {"networks": {"a": 3}, "parameters": {}, "data": {}},
         {"networks": [], "parameters": {}, "data": {}},
+        {
+            "networks": {"a": {"test_mse": {"mean": 1}}},
+            "data": {"hash": "x"},
+            "parameters": {"profile": "quick"},
+        },
     ],
 )
 def test_wrong_input_is_one_line(content, tmp_path):

@@ -84,8 +84,12 @@ def test_own_work_is_never_overwritten(course):
     start, copy = copy_notebooks(folder, source=course)
     for file in (start, copy):
         file.write_text("mine")
+    with pytest.raises(InputError, match=r"already holds 00_start.ipynb; .* --keep"):
+        copy_notebooks(folder, source=course)
+    start.rename(folder / "mine.ipynb")
     with pytest.raises(InputError, match=r"already holds 01_test.ipynb; .* --keep"):
         copy_notebooks(folder, source=course)
+    (folder / "mine.ipynb").rename(start)
     copy_notebooks(folder, keep=True, source=course)
     assert copy.read_text() == start.read_text() == "mine"
     with pytest.raises(InputError, match="holds the originals"):

@@ -94,6 +94,12 @@ def test_a_film_is_included_or_linked(run_dir, tmp_path):
     with pytest.raises(WorkFailed, match="MB, more than 1; give --tour-link"):
         submit(run_dir, tmp_path / "b.zip", max_megabytes=1, **quiet)
     assert not list(tmp_path.glob("*b.zip*"))
+    before = file.read_bytes()
+    with pytest.raises(WorkFailed, match="MB, more than 1"):
+        submit(run_dir, file, max_megabytes=1, force=True, **quiet)
+    assert file.read_bytes() == before
+    with pytest.raises(InputError, match="is a file; give the run folder"):
+        submit(file, tmp_path / "c.zip", **quiet)
 
 
 def test_a_file_from_before_1980_is_included(run_dir, tmp_path):

@@ -25,8 +25,17 @@ def test_the_tests_pass_when_started_with_ctrl_c_ignored(test):
     assert done.returncode == 0, done.stdout
 
 
-def test_a_program_started_with_ctrl_c_ignored_goes_on_after_it():
-    code = "import signal, helpers.cli; signal.raise_signal(signal.SIGINT); print('on')"
+STOP = "from helpers.training.signals import StopSignals; stop = StopSignals()"
+INTERRUPT = "signal.raise_signal(signal.SIGINT); print('on')"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [f"import signal, helpers.cli; {INTERRUPT}",
+     f"import signal; {STOP}; stop.__enter__(); {INTERRUPT} if not stop.received else 0",
+     f"import signal; {STOP}\nwith stop: {INTERRUPT}\nassert not stop.received"],
+)  # fmt: skip
+def test_a_program_started_with_ctrl_c_ignored_goes_on_after_it(code):
     done = subprocess.run(
         [sys.executable, "-c", code],
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),

@@ -267,6 +267,25 @@ def test_a_weight_changed_before_the_backward_pass_is_an_error_as_in_pytorch():
             error.backward()
 
 
+def test_an_input_changed_before_the_output_is_used_is_an_error():
+    net, x = chain(nn.ReLU(), nn.Conv2d(2, 1, 1)), torch.rand(4, 1, 8, 8)
+    with narrow(net):
+        y = net(x)
+        x.mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum()
+
+
+def test_an_output_first_used_without_gradients_has_gradients_later():
+    net = chain(nn.ReLU(), nn.Conv2d(2, 1, 1))
+    with narrow(net):
+        y = net(torch.rand(4, 1, 8, 8))
+        with torch.no_grad():
+            y.sum()
+        y.sum().backward()
+    assert net[0].weight.grad is not None
+
+
 def test_a_weight_changed_before_the_output_is_used_is_an_error():
     net = chain(nn.ReLU(), nn.Conv2d(2, 1, 1))
     with narrow(net):
@@ -377,12 +396,31 @@ def test_a_damaged_cache_is_removed_and_the_loops_are_compiled_again(
         assert function(1) == 1
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(lanes, "compile_in_another_process", lambda use: None)
     monkeypatch.setattr(lanes, "_compiled", [function])
     monkeypatch.setattr(engine, "_use_all_loops", use)
     engine.prepare.__wrapped__()
     assert len(calls) == 2
     assert not damaged.exists()
     assert function.stats.cache_hits == {}
+
+
+def test_another_process_fills_the_cache_once(monkeypatch, tmp_path):
+    import numba
+
+    from helpers.training.narrow import lanes
+
+    (tmp_path / "version").mkdir()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "version"))
+    note = tmp_path / "note"
+    use = f"narrow._use_all_loops; print('used', file=open({str(note)!r}, 'a'))"
+    lanes.compile_in_another_process("1 / 0")  # is not taken for done
+    for _ in range(2):
+        lanes.compile_in_another_process(use)
+    assert note.read_text() == "used\n"
+    lanes.discard_cache()
+    lanes.compile_in_another_process(use)
+    assert note.read_text() == "used\nused\n"
 
 
 def test_the_cache_of_another_version_of_the_loops_is_not_used():

@@ -196,7 +196,7 @@ def test_a_second_ctrl_c_acts_at_once(monkeypatch):
 
 
 @needs_unix
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
 @pytest.mark.parametrize("first", [(), ("SIGINT",)], ids=["alone", "after Ctrl-C"])
 def test_term_and_usr1_save_and_then_act(first, name, monkeypatch, tmp_path):
     def told():

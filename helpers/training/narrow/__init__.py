@@ -245,6 +245,12 @@ def _needs(ctx, k: int) -> tuple[bool, bool, bool]:
     return needs[first], needs[first + 1], needs[0] or any(needs[3:first])
 
 
+def _versions(x: torch.Tensor, run: _Run) -> list[int | None]:
+    """Return how often the input and each weight has been modified in place."""
+    tensors = (x, *run.params)
+    return [None if t is None or t.is_inference() else t._version for t in tensors]
+
+
 class _Delayed(torch.Tensor):
     """The output of a chain, computed when it is used; see above."""
 
@@ -254,16 +260,16 @@ class _Delayed(torch.Tensor):
         size = torch.Size((len(x), f.maps, f.height, f.width))
         y = cls._make_wrapper_subclass(cls, size, dtype=torch.float32)
         y.size_of_value, y.value, y.given = size, None, (x, run)
-        y.versions = [None if p is None else p._version for p in run.params]
+        y.versions = _versions(x, run)
         return y
 
     def compute(self, target: torch.Tensor | None = None) -> torch.Tensor:
         """Return the output or, with a target, its mean squared error."""
         x, run = self.given
-        if self.versions != [None if p is None else p._version for p in run.params]:
+        if self.versions != _versions(x, run):
             raise RuntimeError(
-                "a weight was modified by an inplace operation before the network's output "
-                "was used"
+                "a weight or the input was modified by an inplace operation before the "
+                "network's output was used"
             )
         return _Chain.apply(x, target, run, *run.params)
 
@@ -295,15 +301,22 @@ class _Delayed(torch.Tensor):
     def get(self) -> torch.Tensor:
         """Return the output as an ordinary tensor."""
         if self.value is None:
-            self.value = self.compute()
+            with torch.enable_grad():  # as when the network was called
+                self.value = self.compute()
         return self.value
 
 
 @cache
 def prepare() -> None:
-    """Compile the loops, or load them from numba's cache; once per process."""
+    """Load the loops from numba's cache, where another process puts them; only once.
+
+    The machine code of a loop that calls another one depends on which was compiled first.
+    So a process that compiles the loops rounds differently from those that load them, and
+    a training resumed by another process would not end in equal bits.
+    """
     from helpers.training.narrow import lanes
 
+    lanes.compile_in_another_process("narrow._use_all_loops()")
     try:
         _use_all_loops()
     except Exception:  # numba does not say which errors a damaged cache can cause

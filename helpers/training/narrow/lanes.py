@@ -9,6 +9,11 @@ A stride of 2 needs every second column. Therefore, a row can be stored in two p
 even columns, then the odd ones. Max-pooling is then a maximum of whole rows, too.
 """
 
+import atexit
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -101,7 +106,9 @@ def _set_up_numba() -> None:
         numba.config.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
     here = Path(__file__).parent
     version = sha256(*(path.read_bytes() for path in sorted(here.glob("*.py"))))[:12]
-    folders = [here / "__pycache__", Path.home() / ".cache/deepcolor"]
+    folders = [here / "__pycache__"]
+    with suppress(RuntimeError):  # a user without a home
+        folders.append(Path.home() / ".cache/deepcolor")
     folders = [Path(numba.config.CACHE_DIR)] if numba.config.CACHE_DIR else folders
     for folder in folders:
         with suppress(OSError):
@@ -109,7 +116,9 @@ def _set_up_numba() -> None:
             tempfile.TemporaryFile(dir=folder / version).close()  # can it be written?
             numba.config.CACHE_DIR = str(folder / version)
             return
-    numba.config.CACHE_DIR = tempfile.mkdtemp()  # for this process
+    scratch = tempfile.mkdtemp()  # for this process
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    numba.config.CACHE_DIR = str(Path(scratch) / version)
 
 
 _set_up_numba()
@@ -127,9 +136,29 @@ def jit(function):
     return _compiled[-1]
 
 
+def compile_in_another_process(use: str) -> None:
+    """Fill numba's cache for this processor, unless that was done before.
+
+    use  code that uses all loops and may refer to `narrow`
+    """
+    folder = Path(numba.config.CACHE_DIR)
+    mark = folder / f"complete-{llvmlite.binding.get_host_cpu_name()}"
+    if not mark.exists():
+        code = f"import sys; sys.path[:] = {sys.path!r}\n"
+        code += f"from helpers.training import narrow; {use}"
+        env = os.environ | {"NUMBA_CACHE_DIR": str(folder.parent)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True
+        )
+        if done.returncode == 0:
+            with suppress(OSError):
+                mark.touch()
+
+
 def discard_cache() -> None:
     """Remove the files in numba's cache and compile without it: it is damaged or full."""
-    for path in Path(numba.config.CACHE_DIR).rglob("*.nb?"):
+    folder = Path(numba.config.CACHE_DIR)
+    for path in (*folder.rglob("*.nb?"), *folder.glob("complete-*")):
         with suppress(OSError):
             path.unlink()
     for function in _compiled:
