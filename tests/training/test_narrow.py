@@ -379,7 +379,7 @@ def test_a_damaged_cache_is_removed_and_the_loops_are_compiled_again(
 ):
     import numba
 
-    from helpers.training.narrow import lanes
+    from helpers.training.narrow import compiling
 
     damaged, calls = tmp_path / "some" / "kernels.backward.nbi", []
     damaged.parent.mkdir()
@@ -396,8 +396,8 @@ def test_a_damaged_cache_is_removed_and_the_loops_are_compiled_again(
         assert function(1) == 1
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(lanes, "compile_in_another_process", lambda use: None)
-    monkeypatch.setattr(lanes, "_compiled", [function])
+    monkeypatch.setattr(compiling, "compile_in_another_process", lambda use: None)
+    monkeypatch.setattr(compiling, "_compiled", [function])
     monkeypatch.setattr(engine, "_use_all_loops", use)
     engine.prepare.__wrapped__()
     assert len(calls) == 2
@@ -408,27 +408,27 @@ def test_a_damaged_cache_is_removed_and_the_loops_are_compiled_again(
 def test_another_process_fills_the_cache_once(monkeypatch, tmp_path):
     import numba
 
-    from helpers.training.narrow import lanes
+    from helpers.training.narrow import compiling
 
     (tmp_path / "version").mkdir()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "version"))
     note = tmp_path / "note"
     use = f"narrow._use_all_loops; print('used', file=open({str(note)!r}, 'a'))"
-    lanes.compile_in_another_process("1 / 0")  # is not taken for done
+    compiling.compile_in_another_process("1 / 0")  # is not taken for done
     for _ in range(2):
-        lanes.compile_in_another_process(use)
+        compiling.compile_in_another_process(use)
     assert note.read_text() == "used\n"
-    lanes.discard_cache()
-    lanes.compile_in_another_process(use)
+    compiling.discard_cache()
+    compiling.compile_in_another_process(use)
     assert note.read_text() == "used\nused\n"
 
 
 def test_the_cache_of_another_version_of_the_loops_is_not_used():
     import numba
 
-    from helpers.training.narrow import lanes
+    from helpers.training.narrow import compiling
 
-    sources = sorted(lanes.Path(lanes.__file__).parent.glob("*.py"))
-    assert len(sources) == 4
-    version = lanes.sha256(*(path.read_bytes() for path in sources))[:12]
+    sources = sorted(cache.Path(compiling.__file__).parent.glob("*.py"))
+    assert len(sources) == 5
+    version = compiling.sha256(*(path.read_bytes() for path in sources))[:12]
     assert numba.config.CACHE_DIR.endswith(version)

@@ -314,13 +314,13 @@ def prepare() -> None:
     So a process that compiles the loops rounds differently from those that load them, and
     a training resumed by another process would not end in equal bits.
     """
-    from helpers.training.narrow import lanes
+    from helpers.training.narrow import compiling
 
-    lanes.compile_in_another_process("narrow._use_all_loops()")
+    compiling.compile_in_another_process("narrow._use_all_loops()")
     try:
         _use_all_loops()
     except Exception:  # numba does not say which errors a damaged cache can cause
-        lanes.discard_cache()
+        compiling.discard_cache()
         _use_all_loops()  # an error that has another reason is raised again
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from helpers.training.narrow.compiling import jit
 from helpers.training.narrow.lanes import (
     Output,
     Taps,
@@ -20,7 +21,6 @@ from helpers.training.narrow.lanes import (
     dot_taps,
     f32,
     gather,
-    jit,
     moments,
     place,
     pool,
