@@ -428,7 +428,7 @@ def test_the_cache_of_another_version_of_the_loops_is_not_used():
 
     from helpers.training.narrow import compiling
 
-    sources = sorted(cache.Path(compiling.__file__).parent.glob("*.py"))
+    sources = sorted(compiling.Path(compiling.__file__).parent.glob("*.py"))
     assert len(sources) == 5
     version = compiling.sha256(*(path.read_bytes() for path in sources))[:12]
     assert numba.config.CACHE_DIR.endswith(version)
