@@ -136,6 +136,8 @@ def test_a_regressor_is_refused_for_colorizing_and_a_colorizer_for_means(
     unet = run_dir / "08_extra_credit/best.safetensors"
     command = ["colorize", photographs, "-o", tmp_path, "--weights", regressor]
     assert "holds a regressor" in one_error_line(deepcolor(*command, exit_code=2))
+    line = one_error_line(deepcolor(*command, "--profile", "quick", exit_code=2))
+    assert "--weights: cannot be combined with --profile" in line
     command = ["chrominance", photographs, "--weights", unet]
     assert "holds a unet" in one_error_line(deepcolor(*command, exit_code=2))
 

@@ -72,10 +72,11 @@ def submit(
     grade(run_dir, log=log)
     _refuse_faults(read_json(run_dir / "grade.json"))
     tour = None if tour_link else find_tour(run_dir)
-    members = {**_source(), **_results(run_dir)}
+    notebooks = read_json(run_dir / "results.json")["notebooks"]
+    members = {**_source(), **_results(run_dir, notebooks)}
     if tour:
         members[f"videotour/{tour.name}"] = tour
-    given = next(iter(_notebooks(run_dir).values()))["parameters"]
+    given = next(iter(notebooks.values()))["parameters"]
     images = find_images(given["images"]) if with_images else None
     if images:
         members |= _images(images)
@@ -113,9 +114,9 @@ def _source() -> dict[str, Path]:
     return dict(_files(PROJECT, SOURCE, ""))
 
 
-def _results(run_dir: Path) -> dict[str, Path]:
+def _results(run_dir: Path, notebooks: dict[str, dict]) -> dict[str, Path]:
     """Return the results of the run, without pictures of earlier runs in its folder."""
-    own = artifacts_of(run_dir, _notebooks(run_dir))
+    own = artifacts_of(run_dir, notebooks)
     pictures = [run_dir / name for name in ("colorized", "figures")]
     return {
         name: path
@@ -144,10 +145,6 @@ def _images(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {f"face_images/{path.name}": path}
     return dict(_files(path, ["*"], "face_images/"))
-
-
-def _notebooks(run_dir: Path) -> dict[str, dict]:
-    return read_json(run_dir / "results.json")["notebooks"]
 
 
 def _place(run_dir: Path, name: str) -> str:

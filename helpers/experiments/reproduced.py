@@ -121,12 +121,11 @@ def compare(page: str) -> list[Compared]:
         column = "accuracy" if row.is_accuracy else "random split"
         single = [x for x in rows if _name(x) == name and "splits" not in x]
         ours = [x for x in single if _epochs(x) and x.get(column)]
-        longest = {_seed(x): x for x in sorted(ours, key=_epochs)}.values()
-        if not row.is_accuracy:
-            longest = sorted(longest, key=_epochs)[-1:]
-        if longest:
-            cells = [x[column].replace("*", "") for x in longest]
-            epochs = min(map(_epochs, longest))
+        ours.sort(key=_epochs, reverse=True)  # of equally long runs, the first counts
+        by_seed = {_seed(x): x for x in reversed(ours)}
+        if chosen := list(by_seed.values()) if row.is_accuracy else ours[:1]:
+            cells = [x[column].replace("*", "") for x in chosen]
+            epochs = min(map(_epochs, chosen))
             cell = means.get((name, epochs)) or _mean(cells)
             row = replace(row, cell=cell.replace("*", ""), epochs=epochs)
         compared.append(row)

@@ -249,7 +249,7 @@ def _log_data(data, profile: Profile, start: str, log) -> None:
     sets = [set(index.tolist()) for index in (data.split.train, data.split.test)]
     both = sum(all(x & set(group) for x in sets) for group in data.faces.copies)
     if both:
-        log(f"{both} pictures are in both sets: the test error is too small")
+        log(f"pictures in both sets: {both}; the test error is too small")
     if start:
         count_trained_on(start, data.faces.images[data.split.test], log)
 

@@ -12,10 +12,10 @@ class Muon(torch.optim.Optimizer):
     """Momentum with an orthogonalized step for kernels, Adam for all other parameters.
 
     A convolution kernel is treated as a matrix with one row per output map (in a transposed
-    convolution, per input map). Its averaged
-    gradient U S V^T is replaced by approximately U V^T, so that directions in which few
-    images have a gradient are learned as fast as the others. The last layer (named `last`),
-    biases and BatchNorm weights are trained with Adam at a fifth of the learning rate.
+    convolution, per input map). Its averaged gradient U S V^T is replaced by approximately
+    U V^T, so that directions in which few images have a gradient are learned as fast as the
+    others. The last layer (named `last`), biases and BatchNorm weights are trained with
+    Adam at a fifth of the learning rate.
 
     torch.optim.Muon accepts only matrices and computes in bfloat16, which is slow on
     processors without it; this version computes in float32.

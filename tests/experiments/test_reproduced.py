@@ -117,6 +117,14 @@ def test_the_longest_run_counts_and_a_missing_one_is_said():
     assert verdict(short, name="report000/maps") == "not trained"
 
 
+def test_of_equally_long_runs_the_first_counts():
+    newer, older = (row(1000, f"**{x}e-04** [4.0e-04, 6.2e-04]") for x in (4.3, 6.1))
+    assert verdict(newer, older) == "yes"
+    one = "report003/default, seed 1 | 45 / 100 | **0.7300** [0.72, 0.74]"
+    other = "report003/default, seed 1 | 45 / 100 | **0.6000** [0.59, 0.61]"
+    assert study(one, other).cell == "0.7300 [0.72, 0.74]"
+
+
 def test_every_published_result_is_in_the_table_of_the_project_and_agrees_with_it():
     compared = compare(RESULTS)
     expected = [name for name, x in EXPERIMENTS.items() if x.mse is not None]

@@ -141,7 +141,7 @@ def test_copies_in_both_folders_are_named_before_a_training(portraits, tmp_path)
     how = {"images": str(tmp_path / "photographs"), "run_dir": str(tmp_path / "run")}
     how |= {"split": "folders", "device": "cpu", "plain": True, "epochs": 1}
     train_one("regressor/relu", log=lines.append, **how)
-    assert "2 pictures are in both sets: the test error is too small" in lines
+    assert "pictures in both sets: 2; the test error is too small" in lines
 
 
 @pytest.fixture(scope="module")

@@ -310,9 +310,9 @@ class _Delayed(torch.Tensor):
 def prepare() -> None:
     """Load the loops from numba's cache, where another process puts them; only once.
 
-    The machine code of a loop that calls another one depends on which was compiled first.
-    So a process that compiles the loops rounds differently from those that load them, and
-    a training resumed by another process would not end in equal bits.
+    A process that had compiled the loops itself rounded differently from those that loaded
+    them (numba's reason is not known), so a training resumed by another process did not end
+    in equal bits.
     """
     from helpers.training.narrow import compiling
 
