@@ -175,3 +175,38 @@ def _height(stage: Stage, unit: float) -> float:
 
 def _width(stage: Stage) -> float:
     return 0.2 + 0.12 * np.log2(1 + stage.maps)
+
+
+def draw_graph(
+    boxes: dict[str, tuple[int, int, str]],
+    links: Sequence[tuple[str, str]],
+    titles: Sequence[str] = (),
+    kinds: dict[str, str] | None = None,
+) -> Figure:
+    """Draw a network of any shape: named boxes at (column, row, text), and arrows.
+
+    links   pairs of names: where an arrow starts and where it ends
+    titles  one for each column
+    kinds   the kind of a box as in `Stage`, if it is not "down"
+    """
+    fig, ax = plt.subplots(figsize=(8, 2.6), dpi=DPI)
+    drawn = {}
+    for name, (column, row, text) in boxes.items():
+        fill = FILL[(kinds or {}).get(name, "down")]
+        box = {"boxstyle": "round", "fc": fill, "ec": "0.3"}
+        center = {"ha": "center", "va": "center", "fontsize": 8}
+        drawn[name] = ax.text(column, -row, text, bbox=box, **center)
+    for column, title in enumerate(titles):
+        ax.text(column, 0.7, title, ha="center", fontsize=8)
+    columns, rows = zip(*[box[:2] for box in boxes.values()], strict=True)
+    ax.set(xlim=(-0.4, max(columns) + 0.4), ylim=(-max(rows) - 0.4, 1))
+    ax.set_axis_off()
+    fig.draw_without_rendering()  # the boxes have their places
+    for first, last in links:
+        start, end = drawn[first], drawn[last]
+        ends = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
+        arrow = {"arrowstyle": "-|>", "color": "0.35", "shrinkA": 0, "shrinkB": 0}
+        ax.annotate(
+            "", end.get_position(), start.get_position(), arrowprops=arrow | ends
+        )
+    return fig
