@@ -61,7 +61,7 @@ def write_examples(folder: Path = EXAMPLES, log: Callable[[str], None] = print) 
         "with three hints": colorize(net, truth, hints=make_hints(net, HINTS)),
         "truth": truth,
     }
-    _write(figures.photographs(pictures), folder / "photograph.png", log)
+    _write(figures.side_by_side(pictures), folder / "photograph.png", log)
 
 
 def _write(fig, path: Path, log: Callable[[str], None]) -> None:

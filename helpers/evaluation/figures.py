@@ -54,8 +54,8 @@ def image_rows(rows: Mapping[str, torch.Tensor], titles: Sequence[str] = ()) -> 
     return fig
 
 
-def photographs(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figure:
-    """Draw named photographs (H, W, 3) uint8 BGR of any size side by side.
+def side_by_side(pictures: Mapping[str, np.ndarray], height: float = 3.0) -> Figure:
+    """Draw named images (H, W, 3) uint8 BGR of any size side by side.
 
     All are scaled to the same `height`, in inches.
     """

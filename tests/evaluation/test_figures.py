@@ -14,7 +14,7 @@ def close_figures():
 def test_photographs_have_equal_heights_and_keep_aspect_and_colors():
     wide_bgr = np.zeros((10, 30, 3), np.uint8)
     wide_bgr[..., 0] = 200  # blue
-    fig = figures.photographs({"wide": wide_bgr, "square": wide_bgr[:, :10]}, height=2)
+    fig = figures.side_by_side({"wide": wide_bgr, "square": wide_bgr[:, :10]}, height=2)
     assert [ax.get_title() for ax in fig.axes] == ["wide", "square"]
     assert fig.get_size_inches()[0] == pytest.approx(2 * 3 + 2 * 1)
     fig.draw_without_rendering()
