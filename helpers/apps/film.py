@@ -15,14 +15,13 @@ from helpers.apps.upsampling import DetailedMap
 from helpers.files import InputError, WorkFailed, make_folder
 from helpers.nets import ChrominanceNet, evaluation_mode
 from helpers.progress import progress
+from helpers.training.signals import StopSignals
 
 FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 STEADINESS = 0.85  # weight of the previous colors where the picture does not change
 GRAIN = 3.0  # difference in L* that counts as grain, not as a change
 CHANGE = 8.0  # difference in L* beyond GRAIN at which that weight has fallen to 1/e
-CUT = (
-    0.5  # difference of two lightness histograms, 0 to 1, above which a new shot starts
-)
+CUT = 0.5  # difference of two lightness histograms, 0 to 1, that starts a new shot
 NUM_BINS = 32
 
 
@@ -80,24 +79,33 @@ def colorize_film(
 ) -> None:
     """Colorize a film file and write it as MP4; keep its sound if ffmpeg is installed.
 
-    Raises InputError if OpenCV cannot read the film, and WorkFailed if it cannot write.
+    Raises InputError if OpenCV cannot read the film, WorkFailed if it cannot write, and
+    KeyboardInterrupt after a signal. An unfinished film is removed, even after TERM or HUP.
     """
     film, (width, height) = open_film(source)
     hints.check(net, height, width)
-    rate = film.get(cv2.CAP_PROP_FPS) or 25.0
     make_folder(target.parent)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".film-") as folder:
-        silent = Path(folder, "silent.mp4")
-        count = _write(silent, net, film, rate, strength, hints)
-        film.release()
-        if not count:
-            raise InputError(f"{source}: contains no frame that can be read")
-        if not _is_complete(silent, count):
-            raise WorkFailed(f"{target}: cannot be written; check the free space")
-        with_sound = Path(folder, "film.mp4")
-        if reason := _add_sound(silent, source, with_sound):
-            log(f"{source.name}: colorized without its sound ({reason})")
-        (silent if reason else with_sound).replace(target)
+    stop = StopSignals()
+    scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=".film-")
+    try:
+        with stop, scratch as folder:
+            silent = Path(folder, "silent.mp4")
+            count = _write(silent, net, film, stop, strength, hints)
+            film.release()
+            if not count:
+                raise InputError(f"{source}: contains no frame that can be read")
+            if not _is_complete(silent, count):
+                raise WorkFailed(f"{target}: cannot be written; check the free space")
+            with_sound = Path(folder, "film.mp4")
+            reason = _add_sound(silent, source, with_sound)
+            if stop.received:  # perhaps by ffmpeg, too
+                raise KeyboardInterrupt
+            if reason:
+                log(f"{source.name}: colorized without its sound ({reason})")
+            (silent if reason else with_sound).replace(target)
+    except KeyboardInterrupt:
+        stop.pass_on()  # the unfinished film is gone
+        raise
 
 
 def open_film(path: Path) -> tuple[cv2.VideoCapture, tuple[int, int]]:
@@ -114,15 +122,18 @@ def open_film(path: Path) -> tuple[cv2.VideoCapture, tuple[int, int]]:
     return film, size
 
 
-def _write(path: Path, net, film, rate, strength, hints) -> int:
+def _write(path: Path, net, film, stop: StopSignals, strength, hints) -> int:
     """Write the colorized frames of an open film; return their number."""
     writer, code = cv2.VideoWriter(), cv2.VideoWriter_fourcc(*"mp4v")
     count, total = 0, int(film.get(cv2.CAP_PROP_FRAME_COUNT))
+    rate = film.get(cv2.CAP_PROP_FPS) or 25.0
     with progress(None, "colorizing", total=max(total, 0)) as bar:
         for frame_bgr in colorize_frames(net, _frames(film), strength, hints):
-            size = frame_bgr.shape[
-                1::-1
-            ]  # after rotation, unlike the film's properties
+            if stop.received:
+                writer.release()
+                raise KeyboardInterrupt
+            # After rotation, unlike the film's properties.
+            size = frame_bgr.shape[1::-1]
             if not count and not writer.open(str(path), code, rate, size):
                 raise WorkFailed(f"{path.parent.parent}: OpenCV cannot write MP4 here")
             writer.write(frame_bgr)

@@ -1,4 +1,5 @@
 import os
+import signal
 
 import cv2
 import numpy as np
@@ -107,6 +108,28 @@ def test_a_missing_film_and_a_place_in_a_film_are_input_errors(tmp_path):
         arguments = ["colorize", str(tmp_path / name), "-o", str(tmp_path / "o")]
         result = CliRunner().invoke(main, [*arguments, *given])
         assert result.exit_code == 2 and said in result.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_unfinished_film(net, tmp_path, monkeypatch, number):
+    passed_on = []
+    before = signal.signal(number, lambda *_: passed_on.append(number))
+
+    def frames_and_a_signal(net, frames, *_):
+        for frame_bgr in frames:
+            yield frame_bgr
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(film, "colorize_frames", frames_and_a_signal)
+    clip = write_clip(tmp_path / "clip.mp4", noisy_frames())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            film.colorize_film(net, clip, tmp_path / "out" / "clip.mp4")
+    finally:
+        signal.signal(number, before)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert passed_on == ([] if number == signal.SIGINT else [number])
 
 
 def test_two_films_never_become_one_file(tmp_path):
