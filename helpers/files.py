@@ -69,6 +69,12 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink()  # it exists only after a failure
 
 
+def refuse_existing(file: Path | None, force: bool) -> None:
+    """Raise InputError if there is a file, unless `force` is given."""
+    if file and file.exists() and not force:
+        raise InputError(f"{file}: exists; choose another name, or use --force")
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise InputError if that is impossible."""
     try:

@@ -17,12 +17,15 @@ from helpers.evaluation.predictions import (
 from helpers.evaluation.predictions import save_estimations as write_estimations
 from helpers.evaluation.task import Task, task_of
 from helpers.experiments.profiles import get_profile
-from helpers.files import InputError, write_json
+from helpers.files import InputError, refuse_existing, write_json
 from helpers.nets import HintedUNet
 from helpers.training.execution import choose_device
 from helpers.training.weights import count_trained_on, find_weights, load_weights
 
 Log = Callable[[str], None]
+TWO_PASSES = (
+    "predictions are the average of 2 passes, over the image and its mirror image"
+)
 COMPARED = ("mse", "mean_mse", "ciede2000", "colorfulness")
 
 
@@ -36,6 +39,7 @@ def evaluate_weights(
     against: Sequence[str] = (),
     tables: bool = False,
     output: Path | None = None,
+    force: bool = False,
     log: Log = print,
 ) -> None:
     """Log every metric of a network, on all images or on the test set of a split.
@@ -45,8 +49,9 @@ def evaluate_weights(
     hints    also log the error with color hints, and by the lightness of the faces
     against  other networks, evaluated on the same images; see `find_weights`
     tables   also evaluate the baselines, fitted to the training set of the split
-    output   also write all figures to this JSON file
+    output   also write all figures to this JSON file, which must be new without `force`
     """
+    refuse_existing(output, force)
     net, metadata = load_weights(find_weights(weights))
     if hints and not isinstance(net, HintedUNet):
         raise InputError(f"{weights}: does not accept color hints; omit --hints")
@@ -62,14 +67,11 @@ def evaluate_weights(
         index, training = chosen.test, faces.images[chosen.train]
         where = f", the test set of split {chosen.how}, seed {seed}"
     photographs = faces.images[index]
-    log(
-        f"{metadata['network']}: MSE {task.scale} over {len(photographs)} images{where}"
-    )
+    kind = metadata["network"]
+    log(f"{kind}: MSE {task.scale} over {len(photographs)} images{where}")
     seen = count_trained_on(weights, photographs, log)
     if net.flip_tta:
-        log(
-            "predictions are the average of 2 passes, over the image and its mirror image"
-        )
+        log(TWO_PASSES)
     group = _sitters(faces, index)
     net = net.to(choose_device(device))
     result, _, figures = predict_images(net, photographs, group)

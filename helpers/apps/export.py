@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.files import InputError, write_atomic
+from helpers.files import InputError, refuse_existing, write_atomic
 from helpers.nets import HintedUNet
 from helpers.nets.base import Network
 from helpers.training.weights import find_weights, load_weights
@@ -46,8 +46,7 @@ def export(
         raise InputError(INSTALL)
     if output.suffix != ".onnx":
         raise InputError(f"{output}: give a file that ends in .onnx")
-    if output.exists() and not force:
-        raise InputError(f"{output}: already exists; use --force or another name")
+    refuse_existing(output, force)
     net, _ = load_weights(find_weights(weights), "colorizer")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed
     has_hints = isinstance(net, HintedUNet)

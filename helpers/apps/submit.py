@@ -8,7 +8,14 @@ from pathlib import Path
 from helpers.apps.grade import grade
 from helpers.apps.submission import artifacts_of, find_tour
 from helpers.data.faces import find_images
-from helpers.files import PROJECT, InputError, WorkFailed, read_json, user_path
+from helpers.files import (
+    PROJECT,
+    InputError,
+    WorkFailed,
+    read_json,
+    refuse_existing,
+    user_path,
+)
 
 SOURCE = (
     "README.md", "RESULTS.md", "RESULTS.png", "CONTRIBUTING.md", "LICENSE", "Makefile",
@@ -65,8 +72,7 @@ def submit(
     run_dir, file = user_path(run_dir), user_path(file)
     if run_dir.is_file():
         raise InputError(f"{run_dir}: is a file; give the run folder")
-    if file.exists() and not force:
-        raise InputError(f"{file}: exists; choose another name, or use --force")
+    refuse_existing(file, force)
     if not file.parent.is_dir():
         raise InputError(f"{file.parent}: no such folder; create it first")
     grade(run_dir, log=log)

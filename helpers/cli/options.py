@@ -165,6 +165,7 @@ def evaluation_options(command):
             metavar="FILE",
             help="Also write the figures as JSON.",
         ),
+        force_option,
     ]
     return _with_options(command, options)
 

@@ -53,7 +53,7 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "old.onnx").write_bytes(b"old")
     for weights, output, said in (
         ("net", "x.txt", "ends in .onnx"),
-        ("net", "old.onnx", "already exists"),
+        ("net", "old.onnx", "old.onnx: exists"),
         ("mean", "x.onnx", "holds a regressor; give a colorizer"),
         ("no", "x.onnx", "no such weights file"),
         ("net", "old.onnx/x.onnx", "cannot write"),

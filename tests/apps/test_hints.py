@@ -174,6 +174,10 @@ def test_evaluate_measures_hints_tables_and_other_networks(tmp_path):
     difference = figures["against"]["colorizer"]["difference"][0]
     other = figures["against"]["colorizer"]["metrics"]["mse"][0]
     assert difference == pytest.approx(mean - other, rel=1e-4, abs=1e-9)
+    refused = run(main, list(map(str, command)))
+    assert refused.exit_code == 2 and "figures.json: exists" in refused.output
+    assert json.loads(output.read_text()) == figures
+    command.append("--force")
     other = ["--against", "regressor", *command[2:]]
     refused = run(main, list(map(str, [*command[:2], *other])))
     assert refused.exit_code == 2 and "two networks for the same task" in refused.output
