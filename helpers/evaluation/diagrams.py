@@ -205,8 +205,6 @@ def draw_graph(
     for first, last in links:
         start, end = drawn[first], drawn[last]
         ends = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
-        arrow = {"arrowstyle": "-|>", "color": "0.35", "shrinkA": 0, "shrinkB": 0}
-        ax.annotate(
-            "", end.get_position(), start.get_position(), arrowprops=arrow | ends
-        )
+        places = end.get_position(), start.get_position()
+        ax.annotate("", *places, arrowprops=ARROW | ends)
     return fig

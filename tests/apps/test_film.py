@@ -111,9 +111,9 @@ def test_a_missing_film_and_a_place_in_a_film_are_input_errors(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals on Windows")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_no_unfinished_film(net, tmp_path, monkeypatch, number):
-    passed_on = []
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_no_unfinished_film(net, tmp_path, monkeypatch, name):
+    number, passed_on = getattr(signal, name), []
     before = signal.signal(number, lambda *_: passed_on.append(number))
 
     def frames_and_a_signal(net, frames, *_):
@@ -129,7 +129,7 @@ def test_a_signal_leaves_no_unfinished_film(net, tmp_path, monkeypatch, number):
     finally:
         signal.signal(number, before)
     assert list((tmp_path / "out").iterdir()) == []
-    assert passed_on == ([] if number == signal.SIGINT else [number])
+    assert passed_on == ([] if name == "SIGINT" else [number])
 
 
 def test_two_films_never_become_one_file(tmp_path):

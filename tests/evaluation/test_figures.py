@@ -11,7 +11,7 @@ def close_figures():
     plt.close("all")
 
 
-def test_photographs_have_equal_heights_and_keep_aspect_and_colors():
+def test_images_side_by_side_have_equal_heights_and_keep_aspect_and_colors():
     wide_bgr = np.zeros((10, 30, 3), np.uint8)
     wide_bgr[..., 0] = 200  # blue
     fig = figures.side_by_side({"wide": wide_bgr, "square": wide_bgr[:, :10]}, height=2)
