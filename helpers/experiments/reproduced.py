@@ -22,7 +22,8 @@ NOTE = (
     "images. With several random splits, in report 003 several seeds, their mean and, in "
     "parentheses, the lowest and highest result; then the epochs are those of the shortest "
     "run. *Ours at best*: our best result in the same task; an MSE is the mean "
-    "over several random splits, an accuracy a single run. *Reproduced*: within 15% of the "
+    "over several random splits, of predictions averaged over the image and its mirror "
+    "image, an accuracy a single run. *Reproduced*: within 15% of the "
     "published MSE, or 0.02 of the accuracy. *Undecided*: the difference is larger, but "
     "our interval or range contains the published result."
 )
@@ -213,7 +214,7 @@ def _best(rows: list[dict[str, str]]) -> dict[str, str]:
 
 def _name(row: dict[str, str]) -> str:
     """Return the name of a row's network without what tells rows apart."""
-    return re.split(r",? seed | on |,? \d+ epochs| ²", row["network"])[0]
+    return re.split(r",? seed | on |,? \d+ epochs| ¹", row["network"])[0]
 
 
 def _seed(row: dict[str, str]) -> str:
