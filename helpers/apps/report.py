@@ -206,7 +206,7 @@ A ReLU follows the first {modules - 1}; the last one returns the mean a\\* and b
 the diagram, N = {num_down}. The output is linear, on labels with mean 0 and variance 1.
 **BatchNorm** follows each hidden convolution; tests use the evaluation mode.
 
-**Training.** {_recipe(chosen, results)}. The loss is the mean square error of a\\*, b\\*.
+**Training.** {_recipe(chosen, results)}. The loss is the mean squared error of a\\*, b\\*.
 Tests run in minibatches of {TASKS["map"].batch_size}. **GPU:** networks and minibatches are
 moved to the chosen device; this run used {_device(results)}.
 """

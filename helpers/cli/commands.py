@@ -204,7 +204,7 @@ def bench(networks, repeats, steps, threads, device, run_dir):
 def results(folders, output):
     """Collect the results of all training runs in run folders on one page.
 
-    Without a folder, only the table and the plot at the top of the page are renewed.
+    Without a folder, only the table and the plot at the top of the page are updated.
     """
     from helpers.experiments.leaderboard import renew_opening, write_leaderboard
 

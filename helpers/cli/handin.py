@@ -35,7 +35,10 @@ def student(folder, solutions, keep):
 @click.argument("submission", default="", metavar="[DIR|ZIP]")
 @images_option
 def grade(submission, images):
-    """Grade a run folder or a submission by evidence; by default, outputs/quick."""
+    """Grade a run folder or a submission from what it contains and does.
+
+    By default, outputs/quick.
+    """
     from helpers.apps.grade import grade as grade_submission
     from helpers.experiments.run_folder import default_run_dir
 

@@ -149,7 +149,7 @@ def export(weights, output, force):
     "--weights",
     multiple=True,
     metavar="NAME|FILE",
-    help="A network to offer on the page; repeatable. By default, those in weights/.",
+    help="A network to offer on the page; repeatable. By default, portrait.",
 )
 @click.option(
     "--port",

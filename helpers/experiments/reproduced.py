@@ -17,15 +17,16 @@ from helpers.experiments.tables import markdown
 
 HEADING = "## Published results and ours"
 NOTE = (
-    "*Ours*: our longest run on the random split, with its number of epochs (report 003's "
-    "rule ends some runs early); in brackets, the 95% interval for the choice of test "
-    "images. With several random splits, in report 003 several seeds, their mean and, in "
-    "parentheses, the lowest and highest result; then the epochs are those of the shortest "
-    "run. *Ours at best*: our best result in the same task; an MSE is the mean "
-    "over several random splits, of predictions averaged over the image and its mirror "
-    "image, an accuracy a single run. *Reproduced*: within 15% of the "
-    "published MSE, or 0.02 of the accuracy. *Undecided*: the difference is larger, but "
-    "our interval or range contains the published result."
+    "*Ours* is our longest run on the random split; brackets give its 95% bootstrap "
+    "interval over the test images. If there are several runs (several random splits or, "
+    "in report 003, several seeds), it is their mean, with the lowest and the highest "
+    "result in parentheses. *Epochs* are those of this run, or of the shortest of several; "
+    "report 003's stopping rule ends some runs early. *Ours at best* is our best result in "
+    "the same task: an MSE is a mean over several random splits, with predictions averaged "
+    "over the image and its mirror image; an accuracy is a single run. *Reproduced* means "
+    "within 15% of the published MSE, or within 0.02 of the published accuracy. "
+    "*Undecided* means that the difference is larger, but our interval or range contains "
+    "the published result."
 )
 NOTE_OPEN = (
     " *Open*: our run is shorter than the published one; in report 003, whose rule "

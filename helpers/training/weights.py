@@ -117,7 +117,7 @@ def count_trained_on(
         log(f"{weights}: the file does not say on which images it was trained")
         return None
     seen = int(are_copies(images, packed).sum())
-    warning = ": the figures are not test errors" if seen else ""
+    warning = ": these results are not test errors" if seen else ""
     log(
         f"{weights} was trained on {seen or 'none'} of these {len(images)} images{warning}"
     )

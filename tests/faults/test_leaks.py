@@ -171,7 +171,9 @@ def test_evaluate_tells_training_images_from_test_images(trained):
         weights, folder, split="random"
     )
     report = evaluated(weights, folder)
-    assert "trained on 36 of these 40 images: the figures are not test errors" in report
+    assert (
+        "trained on 36 of these 40 images: these results are not test errors" in report
+    )
 
 
 @pytest.mark.parametrize("change", CHANGES)
