@@ -77,7 +77,7 @@ class FaceSet:
         lines = [f"{len(self)} images from {self.source}"]
         if self.synthetic:
             lines.append(
-                "synthetic portraits: figures are not comparable with published ones"
+                "synthetic portraits: errors are not comparable with published ones"
             )
         if count := self.num_gray:
             how = "all images are" if count == len(self) else f"{count} images are"
