@@ -67,7 +67,7 @@ def test_a_test_image_that_the_start_was_trained_on_is_reported(tmp_path, album)
     arguments = ["train", "portrait", "--images", album, "--epochs", 1, "--plain"]
     arguments += ["--run-dir", tmp_path / "other", "--start", tuned, "--seed", 5]
     other = CliRunner().invoke(main, list(map(str, arguments)))
-    assert "trained on 1 of these 1 images: the figures are not test" in other.output
+    assert "trained on 1 of these 1 images: these results are not test" in other.output
 
 
 def test_images_beyond_the_profile_s_limit_are_counted(tmp_path, album, monkeypatch):
