@@ -87,7 +87,7 @@ def _train_and_kill(name, photographs, run_dir, epochs, draw, wait) -> int:
         process = _train(name, photographs, run_dir, epochs)
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Later rounds of a training run get more time, so that it finishes.
-            code = process.wait(draw.uniform(*wait) + kills)
+            code = process.wait(draw.uniform(*wait) * 1.5**kills)
             assert code == 0, run_dir.with_suffix(".log").read_text()
             return kills
         process.send_signal(draw.choice(SIGNALS))
