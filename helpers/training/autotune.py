@@ -25,6 +25,7 @@ from helpers.training.execution import (
 from helpers.training.loop import fit
 from helpers.training.optim import Recipe, minibatches
 from helpers.training.signals import StopSignals
+from helpers.training.state import TrainingDiverged
 
 OPTIONS = (
     "narrow",
@@ -57,7 +58,8 @@ def choose_execution(
 
     Options are tried one at a time. An option is kept if it is more than 5 % faster and
     saves more time than it takes to start. Runs of less than a minute are not measured;
-    they use `default_execution`.
+    they use `default_execution`. An option that is not available, or whose loss or gradient
+    is not finite, is logged and left out.
     Raises InputError for an unknown option, and KeyboardInterrupt if `stop` receives a
     signal.
     """
@@ -81,6 +83,9 @@ def choose_execution(
                 start, new = measure(form)
             except RuntimeError as error:  # torch.compile without a compiler
                 log(f"{form}: not available here ({str(error).splitlines()[0]})")
+                continue
+            except TrainingDiverged:  # plain PyTorch did not diverge at these steps
+                log(f"{form}: left out, its loss or gradient is not finite")
                 continue
             # Time the best one again right after the new one: the machine may be shared.
             _, seconds = measure(best)

@@ -23,6 +23,7 @@ from helpers.training.execution import (
     Execution,
     keep_freed_memory,
 )
+from helpers.training.state import TrainingDiverged
 
 LONG = recipe(num_epochs=100_000)
 
@@ -192,6 +193,28 @@ def test_a_form_that_fails_is_named_and_left_out(monkeypatch):
     lines = []
     assert chosen(monkeypatch, Stopwatch(seconds_of), log=lines.append) == PLAIN
     assert "torch.compile (default): not available here (no C++ compiler)" in lines
+
+
+def test_a_form_whose_gradient_is_not_finite_is_named_and_left_out(monkeypatch):
+    """Compiled bfloat16 gave NaN in report 000's wide network, plain PyTorch did not."""
+
+    def seconds_of(execution):
+        if execution.compiled:
+            raise TrainingDiverged("epoch 1, step 1 of 1: not finite")
+        return 1.0
+
+    lines = []
+    assert chosen(monkeypatch, Stopwatch(seconds_of), log=lines.append) == PLAIN
+    message = "left out, its loss or gradient is not finite"
+    assert f"torch.compile (default): {message}" in lines
+
+
+def test_a_network_that_diverges_in_plain_pytorch_is_not_trained(monkeypatch):
+    def seconds_of(execution):
+        raise TrainingDiverged("epoch 1, step 1 of 1: not finite")
+
+    with pytest.raises(TrainingDiverged):
+        chosen(monkeypatch, Stopwatch(seconds_of))
 
 
 def test_measuring_leaves_the_network_and_the_random_numbers(monkeypatch):
