@@ -184,29 +184,27 @@ def test_compiling_is_tried_only_when_it_can_pay_for_its_start(monkeypatch):
     assert tried(seconds=3000 / steps, start=2000) == (True, False)
 
 
-def test_a_form_that_fails_is_named_and_left_out(monkeypatch):
-    def seconds_of(execution):
-        if execution.compiled:
-            raise RuntimeError("no C++ compiler\nand more")
-        return 1.0
-
-    lines = []
-    assert chosen(monkeypatch, Stopwatch(seconds_of), log=lines.append) == PLAIN
-    assert "torch.compile (default): not available here (no C++ compiler)" in lines
-
-
-def test_a_form_whose_gradient_is_not_finite_is_named_and_left_out(monkeypatch):
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (
+            RuntimeError("no C++ compiler\nand more"),
+            "not available here (no C++ compiler)",
+        ),
+        (TrainingDiverged(), "left out, its loss or gradient is not finite"),
+    ],
+)
+def test_a_form_that_fails_is_named_and_left_out(monkeypatch, error, words):
     """Compiled bfloat16 gave NaN in report 000's wide network, plain PyTorch did not."""
 
     def seconds_of(execution):
         if execution.compiled:
-            raise TrainingDiverged("epoch 1, step 1 of 1: not finite")
+            raise error
         return 1.0
 
     lines = []
     assert chosen(monkeypatch, Stopwatch(seconds_of), log=lines.append) == PLAIN
-    message = "left out, its loss or gradient is not finite"
-    assert f"torch.compile (default): {message}" in lines
+    assert f"torch.compile (default): {words}" in lines
 
 
 def test_a_network_that_diverges_in_plain_pytorch_is_not_trained(monkeypatch):
