@@ -136,15 +136,17 @@ def submit(run_dir, output, with_images, tour_link, max_size, force):
 @click.argument("script", metavar="[SCRIPT]", required=False)
 @click.option("-o", "--output", metavar="FILE", help="[default: videotour/tour.mp4]")
 @click.option("--silent", is_flag=True, help="Captions without speech.")
-def tour(script, output, silent):
+@force_option
+def tour(script, output, silent, force):
     """Play videotour/script.md in JupyterLab and film it, with captions.
 
     This takes some minutes and needs chromium and ffmpeg; espeak-ng speaks the captions.
     """
     from helpers.apps.tour import FILM, MINUTES, SCRIPT, record_tour
-    from helpers.files import make_folder
+    from helpers.files import make_folder, refuse_existing
 
     output = Path(output or FILM)
+    refuse_existing(output, force)
     make_folder(output.parent)
     seconds = record_tour(script or SCRIPT, output, speech=not silent, log=click.echo)
     click.echo(f"{output}: {seconds / 60:.1f} minutes")

@@ -148,10 +148,20 @@ def test_a_missing_script_is_an_input_error(tmp_path):
         read_script(tmp_path / "none.md")
 
 
-def test_a_missing_program_is_an_input_error(monkeypatch):
+def test_a_missing_program_is_an_input_error(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    result = CliRunner().invoke(main, ["tour"])
+    result = CliRunner().invoke(main, ["tour", "-o", str(tmp_path / "film.mp4")])
     assert result.exit_code == 2 and "needs chromium, ffmpeg" in result.output
+
+
+def test_a_film_is_replaced_only_if_forced(monkeypatch, tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"the student's own film")
+    monkeypatch.setattr(tour, "record_tour", lambda *x, **options: 6 * 60)
+    result = CliRunner().invoke(main, ["tour", "-o", str(film)])
+    assert result.exit_code == 2 and f"{film}: exists" in result.output
+    assert film.read_bytes() == b"the student's own film"
+    assert CliRunner().invoke(main, ["tour", "-o", str(film), "--force"]).exit_code == 0
 
 
 # The film ----------------------------------------------------------------------------
